@@ -1,0 +1,128 @@
+"""The parametric head: FLAME's arrays, whoever made them, and the codes that drive them."""
+
+import dataclasses
+import functools
+import hashlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+JOINT_NAMES = ('root', 'neck', 'jaw', 'left_eye', 'right_eye')
+JOINT_PARENTS = (-1, 0, 1, 1, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LandmarkEmbedding:
+  """Points of the surface with a meaning, as (triangle, barycentric weights).
+
+  Attributes:
+    index: [m] number of each point in its scheme: 0..67 for the 68-point scheme, 0..477 for
+      MediaPipe's; a head model carries those that have a meaning on its surface.
+    face: [m] row of `HeadModel.faces`.
+    barycentric: [m, 3] weights of that triangle's corners; each row sums to 1.
+  """
+
+  index: Int[np.ndarray, ' m']
+  face: Int[np.ndarray, ' m']
+  barycentric: Float[np.ndarray, 'm 3']
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadModel:
+  """A FLAME-format head on the host: NumPy arrays, metres, x = the subject's left, y up, z forward.
+
+  Attributes:
+    name: which basis the codes belong to: 'procedural', 'flame2020', 'flame2023',
+      'flame2023_open' or a user's own word. Codes of one never drive another.
+    v_template: [v, 3] neutral vertices.
+    faces: [f, 3] counter-clockwise seen from outside.
+    shapedirs: [v, 3, s] identity directions, unit coefficient = one standard deviation.
+    exprdirs: [v, 3, e] expression directions.
+    posedirs: [v, 3, 36] pose correctives for the rotation matrices of joints 1..4 minus identity.
+    joint_regressor: [5, v] joint positions from shaped vertices.
+    weights: [v, 5] skinning weights, rows sum to 1. Joints and their parents are those of
+      `JOINT_NAMES` and `JOINT_PARENTS`.
+    vt: [t, 2] UV vertices in [0, 1], v up.
+    ft: [f, 3] UV vertex of each face corner; −1 where a face has no UV (FLAME's added teeth).
+    landmarks68: the 68-point scheme, or None where the user's model came without one.
+    landmarks_mediapipe: the MediaPipe face mesh points that have a meaning here, or None.
+    shape_names: name of each shape direction ('' where it has none).
+    expression_names: name of each expression direction; ARKit's names where it is one of them.
+    components: [v] index into `component_names` for each vertex.
+    component_names: names of the parts of the surface: 'skin', 'left_eye', 'teeth_upper', …
+  """
+
+  name: str
+  v_template: Float[np.ndarray, 'v 3']
+  faces: Int[np.ndarray, 'f 3']
+  shapedirs: Float[np.ndarray, 'v 3 s']
+  exprdirs: Float[np.ndarray, 'v 3 e']
+  posedirs: Float[np.ndarray, 'v 3 36']
+  joint_regressor: Float[np.ndarray, '5 v']
+  weights: Float[np.ndarray, 'v 5']
+  vt: Float[np.ndarray, 't 2']
+  ft: Int[np.ndarray, 'f 3']
+  landmarks68: LandmarkEmbedding | None = None
+  landmarks_mediapipe: LandmarkEmbedding | None = None
+  shape_names: tuple[str, ...] = ()
+  expression_names: tuple[str, ...] = ()
+  components: Int[np.ndarray, ' v'] | None = None
+  component_names: tuple[str, ...] = ('skin',)
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Hash of the topology and UV an avatar is bound to: 16 hexadecimal digits.
+
+    Local rotations only have a meaning on the mesh they were made on (vertex order is part of the
+    format), so avatar files record this and refuse another mesh.
+    """
+    digest = hashlib.sha256()
+    for array, dtype in ((self.faces, '<i4'), (self.ft, '<i4'), (np.round(self.vt * 65536), '<i4')):
+      digest.update(str(array.shape).encode())
+      digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+    digest.update(str(len(self.v_template)).encode())
+    return digest.hexdigest()[:16]
+
+  @property
+  def num_shape(self) -> int:
+    """Number of identity directions."""
+    return self.shapedirs.shape[-1]
+
+  @property
+  def num_expression(self) -> int:
+    """Number of expression directions."""
+    return self.exprdirs.shape[-1]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeadCodes:
+  """What drives a head model (the tracker's output), one frame or any batch of them.
+
+  Rotations are axis-angle vectors in radians.
+
+  Attributes:
+    shape: [*batch, s] identity code.
+    expression: [*batch, e] expression code.
+    rotation: [*batch, 3] rotation of the root joint.
+    neck: [*batch, 3] rotation of the neck joint.
+    jaw: [*batch, 3] rotation of the jaw joint.
+    eyes: [*batch, 6] rotations of the left, then the right eye.
+    translation: [*batch, 3] metres, added after skinning.
+  """
+
+  shape: Float[Array, '*batch s']
+  expression: Float[Array, '*batch e']
+  rotation: Float[Array, '*batch 3']
+  neck: Float[Array, '*batch 3']
+  jaw: Float[Array, '*batch 3']
+  eyes: Float[Array, '*batch 6']
+  translation: Float[Array, '*batch 3']
+
+  @classmethod
+  def neutral(cls, head: HeadModel, batch: tuple[int, ...] = ()) -> 'HeadCodes':
+    """All-zero codes: the template, at the origin."""
+    sizes = (head.num_shape, head.num_expression, 3, 3, 3, 6, 3)
+    return cls(*(jnp.zeros((*batch, size), jnp.float32) for size in sizes))
