@@ -1,0 +1,1 @@
+"""Rotations, in the conventions everything above shares."""
