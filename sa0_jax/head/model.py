@@ -29,6 +29,35 @@ class LandmarkEmbedding:
   barycentric: Float[np.ndarray, 'm 3']
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HeadArrays:
+  """What posing needs of a head, on the device and laid out for it: `HeadModel.arrays`.
+
+  A pytree, so that the bases (20 MB and more) travel to compiled functions as arguments and are
+  never baked into them. Inside your own `jax.jit`, take it as an argument too. Vectors are stored
+  component by component (all x, then all y, then all z): skinning then runs along vertices.
+
+  Attributes:
+    template: [3, v] neutral vertices, metres.
+    shape_basis: [s, 3·v] identity directions.
+    motion_basis: [e + 36, 3·v] expression directions, then pose correctives: one product for both.
+    joint_template: [5, 3] joints of the neutral head.
+    joint_shape_basis: [s, 15] what each identity direction does to the joints. Regressing joints is
+      linear, so it is applied to the directions once instead of to every shaped head.
+    joint_expression_basis: [e, 15] the same for the expression directions.
+    weights: [5, v] skinning weights.
+  """
+
+  template: Float[Array, '3 v']
+  shape_basis: Float[Array, 's v_times_3']
+  motion_basis: Float[Array, 'e_plus_36 v_times_3']
+  joint_template: Float[Array, '5 3']
+  joint_shape_basis: Float[Array, 's 15']
+  joint_expression_basis: Float[Array, 'e 15']
+  weights: Float[Array, '5 v']
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class HeadModel:
   """A FLAME-format head on the host: NumPy arrays, metres, x = the subject's left, y up, z forward.
@@ -85,6 +114,70 @@ class HeadModel:
     digest.update(str(len(self.v_template)).encode())
     return digest.hexdigest()[:16]
 
+  @functools.cached_property
+  def arrays(self) -> HeadArrays:
+    """This head on the default device, ready for posing; made once and kept."""
+    return self.vertex_arrays(np.arange(len(self.v_template)))
+
+  def vertex_arrays(self, vertices: Int[np.ndarray, ' n']) -> HeadArrays:
+    """The same for some vertices alone: posing them costs their share.
+
+    Args:
+      vertices: [n] which vertices, in the order wanted; repeats are allowed.
+    """
+
+    def component_major(directions: np.ndarray) -> np.ndarray:
+      return directions[vertices].transpose(2, 1, 0).reshape(-1, 3 * len(vertices))
+
+    # The first call may happen while something is being traced; what is kept must not be a tracer.
+    with jax.ensure_compile_time_eval():
+      return HeadArrays(
+        *(
+          jnp.asarray(array, jnp.float32)
+          for array in (
+            self.v_template[vertices].T,
+            component_major(self.shapedirs),
+            np.concatenate([component_major(self.exprdirs), component_major(self.posedirs)]),
+            *self._joint_bases,
+            self.weights[vertices].T,
+          )
+        )
+      )
+
+  @functools.cached_property
+  def _joint_bases(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joints of the template [5, 3] and of each shape and expression direction [·, 15]."""
+    regressor = self.joint_regressor.astype(np.float64)
+
+    def regress(directions: np.ndarray) -> np.ndarray:
+      return np.einsum('jv,vck->kjc', regressor, directions, optimize=True).reshape(-1, 15)
+
+    return regressor @ self.v_template, regress(self.shapedirs), regress(self.exprdirs)
+
+  def require_landmarks(self, scheme: str) -> LandmarkEmbedding:
+    """The landmarks of a scheme, for work that cannot do without them.
+
+    Args:
+      scheme: '68' or 'mediapipe'.
+
+    Raises:
+      ValueError: the scheme is neither, or this head came without it; the message names the file
+        to install.
+    """
+    schemes = {
+      '68': (self.landmarks68, 'landmark_embedding.npy or flame_static_embedding.pkl'),
+      'mediapipe': (self.landmarks_mediapipe, 'mediapipe_landmark_embedding.npz'),
+    }
+    if scheme not in schemes:
+      raise ValueError(f'landmark scheme {scheme!r} is unknown: use one of {", ".join(schemes)}')
+    embedding, file = schemes[scheme]
+    if embedding is None:
+      raise ValueError(
+        f'head {self.name!r} has no {scheme} landmarks: install it again with '
+        f'`sa0 head install … --landmarks {file}`'
+      )
+    return embedding
+
   @property
   def num_shape(self) -> int:
     """Number of identity directions."""
@@ -101,7 +194,8 @@ class HeadModel:
 class HeadCodes:
   """What drives a head model (the tracker's output), one frame or any batch of them.
 
-  Rotations are axis-angle vectors in radians.
+  Rotations are axis-angle vectors in radians. Leading shapes broadcast: one shape code [s] beside
+  [t, …] of everything else is t frames of one person.
 
   Attributes:
     shape: [*batch, s] identity code.
@@ -113,13 +207,18 @@ class HeadCodes:
     translation: [*batch, 3] metres, added after skinning.
   """
 
-  shape: Float[Array, '*batch s']
-  expression: Float[Array, '*batch e']
-  rotation: Float[Array, '*batch 3']
-  neck: Float[Array, '*batch 3']
-  jaw: Float[Array, '*batch 3']
-  eyes: Float[Array, '*batch 6']
-  translation: Float[Array, '*batch 3']
+  shape: Float[Array, '*#batch s']
+  expression: Float[Array, '*#batch e']
+  rotation: Float[Array, '*#batch 3']
+  neck: Float[Array, '*#batch 3']
+  jaw: Float[Array, '*#batch 3']
+  eyes: Float[Array, '*#batch 6']
+  translation: Float[Array, '*#batch 3']
+
+  @property
+  def batch_shape(self) -> tuple[int, ...]:
+    """The leading shape all parts broadcast to: () for one frame."""
+    return jnp.broadcast_shapes(*(leaf.shape[:-1] for leaf in jax.tree.leaves(self)))
 
   @classmethod
   def neutral(cls, head: HeadModel, batch: tuple[int, ...] = ()) -> 'HeadCodes':

@@ -1,0 +1,1 @@
+"""FLAME-format heads: the model, its files, posing, landmarks and UV layout."""
