@@ -1,0 +1,19 @@
+"""Differentiable Gaussian splatting for JAX: deterministic, on CPU, GPU and TPU."""
+
+from sa0_kernels.camera import Camera
+from sa0_kernels.rasterize import (
+  RasterConfig,
+  RasterOutput,
+  grow_capacity,
+  implementations,
+  rasterize,
+)
+
+__all__ = [
+  'Camera',
+  'RasterConfig',
+  'RasterOutput',
+  'grow_capacity',
+  'implementations',
+  'rasterize',
+]

@@ -1,0 +1,6 @@
+"""The rasterizer: `rasterize` and its types; one module per implementation."""
+
+from sa0_kernels.rasterize.api import implementations, rasterize
+from sa0_kernels.rasterize.types import RasterConfig, RasterOutput, grow_capacity
+
+__all__ = ['RasterConfig', 'RasterOutput', 'grow_capacity', 'implementations', 'rasterize']

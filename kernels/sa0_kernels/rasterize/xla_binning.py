@@ -1,0 +1,131 @@
+"""Tile lists with static shapes in plain XLA: one depth sort, expansion, one stable sort by tile."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from sa0_kernels.projection import Projection
+from sa0_kernels.rasterize.types import Settings
+
+
+class TileLists(NamedTuple):
+  """(Gaussian, tile) instances in two orders.
+
+  *Emission* order: Gaussians front to back, the tiles of each in sequence. *Tile* order: sorted by
+  tile, depth order kept inside.
+
+  Attributes:
+    gaussian: [m] Gaussian of each instance, tile order; padding and misses at the end.
+    emission: [m] emission index of each instance, tile order.
+    tile_start: [tiles + 1] first instance of each tile.
+    owner: [m] rank (in depth order) of each instance's Gaussian, emission order, ascending.
+    order: [n] Gaussians in depth order.
+    num_instances: [] true number of instances, before the exact test.
+  """
+
+  gaussian: Int[Array, ' m']
+  emission: Int[Array, ' m']
+  tile_start: Int[Array, ' tiles_and_one']
+  owner: Int[Array, ' m']
+  order: Int[Array, ' n']
+  num_instances: Int[Array, '']
+
+
+class Footprints(NamedTuple):
+  """Image-space ellipses {½(A x² + C y²) + B x y ≤ exponent_max} around `xy`."""
+
+  xy: Float[Array, 'n 2']
+  conic: Float[Array, 'n 3']
+  exponent_max: Float[Array, ' n']
+
+
+def _tile_boxes(
+  settings: Settings, tile: int, projection: Projection, exponent_max: Float[Array, ' n']
+) -> tuple[Int[Array, 'n 2'], Int[Array, 'n 2']]:
+  """First tile (x, y) and number of tiles (x, y) of each footprint's bounding box."""
+  reach = jnp.sqrt(2.0 * jnp.maximum(exponent_max, 0.0)[:, None] * projection.covariance[:, ::2])
+  size = jnp.asarray([settings.width, settings.height])
+  # Pixel centres inside the box, clamped while still floating point so that casts never overflow.
+  first = jnp.clip(jnp.ceil(projection.xy - reach - 0.5), 0, size)
+  last = jnp.clip(jnp.floor(projection.xy + reach - 0.5), -1, size - 1)
+  drawn = projection.visible & (last >= first).all(-1)
+  first_tile = first.astype(jnp.int32) // tile
+  count = last.astype(jnp.int32) // tile - first_tile + 1
+  return first_tile, jnp.where(drawn[:, None], count, 0)
+
+
+def _meets_tile(
+  footprints: Footprints, corner: Float[Array, 'm 2'], tile: int, size: tuple[int, int]
+) -> Bool[Array, ' m']:
+  """Whether the ellipse meets the rectangle spanned by the tile's pixel centres.
+
+  The ellipse's horizontal extent over a band of rows is attained at its extreme points clamped into
+  the band, because its right border is a concave and its left border a convex function of y.
+  """
+  low = corner + 0.5 - footprints.xy
+  limit = jnp.asarray(size, corner.dtype) - 0.5
+  high = jnp.minimum(corner + tile - 0.5, limit) - footprints.xy
+  a, b, c = footprints.conic[:, 0], footprints.conic[:, 1], footprints.conic[:, 2]
+  determinant = a * c - b * b
+  reach_y = jnp.sqrt(2.0 * footprints.exponent_max * a / determinant)
+  rightmost = -b / c * jnp.sqrt(2.0 * footprints.exponent_max * c / determinant)
+  bottom, top = jnp.maximum(low[:, 1], -reach_y), jnp.minimum(high[:, 1], reach_y)
+
+  def border(dy: Array, sign: float) -> Array:
+    inside = 2.0 * a * footprints.exponent_max - determinant * dy * dy
+    return (-b * dy + sign * jnp.sqrt(jnp.maximum(inside, 0.0))) / a
+
+  right = border(jnp.clip(rightmost, bottom, top), 1.0)
+  left = border(jnp.clip(-rightmost, bottom, top), -1.0)
+  slack = 1e-3  # px; rounding must never lose an instance
+  return (bottom <= top + slack) & (right >= low[:, 0] - slack) & (left <= high[:, 0] + slack)
+
+
+def build_tile_lists(
+  settings: Settings,
+  tile: int,
+  projection: Projection,
+  conic: Float[Array, 'n 3'],
+  exponent_max: Float[Array, ' n'],
+) -> TileLists:
+  """Lists the Gaussians of every tile, front to back.
+
+  Args:
+    settings: image size and capacity.
+    tile: tile side, px.
+    projection: projected Gaussians.
+    conic: inverse covariances.
+    exponent_max: exponent at which each contribution ends.
+
+  Returns:
+    The lists, of the static length `settings.capacity(n)`. When `num_instances` exceeds it the lists
+    are truncated and the image must be discarded.
+  """
+  n, capacity = projection.xy.shape[0], settings.capacity(projection.xy.shape[0])
+  tiles_x = -(-settings.width // tile)
+  num_tiles = tiles_x * -(-settings.height // tile)
+  depth = jnp.where(projection.visible, projection.depth, jnp.inf)
+  order = jnp.argsort(depth, stable=True).astype(jnp.int32)
+  first_tile, tile_count = _tile_boxes(settings, tile, projection, exponent_max)
+  first_tile, tile_count = first_tile[order], tile_count[order]
+  counts = tile_count[:, 0] * tile_count[:, 1]
+  ends = jnp.cumsum(counts)
+  owner = jnp.repeat(jnp.arange(n, dtype=jnp.int32), counts, total_repeat_length=capacity)
+
+  emission = jnp.arange(capacity, dtype=jnp.int32)
+  local = emission - (ends - counts)[owner]
+  columns = jnp.maximum(tile_count[owner, 0], 1)
+  tile_xy = first_tile[owner] + jnp.stack([local % columns, local // columns], axis=-1)
+  gaussian = order[owner]
+  footprints = Footprints(projection.xy[gaussian], conic[gaussian], exponent_max[gaussian])
+  corner = (tile_xy * tile).astype(conic.dtype)
+  hit = _meets_tile(footprints, corner, tile, (settings.width, settings.height))
+  hit &= emission < ends[-1]
+  key = jnp.where(hit, tile_xy[:, 1] * tiles_x + tile_xy[:, 0], num_tiles)
+  key, gaussian, emission = jax.lax.sort(
+    (key, gaussian, emission), num_keys=1, is_stable=True
+  )
+  tile_start = jnp.searchsorted(key, jnp.arange(num_tiles + 1)).astype(jnp.int32)
+  return TileLists(gaussian, emission, tile_start, owner, order, ends[-1])
