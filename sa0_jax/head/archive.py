@@ -1,20 +1,38 @@
 """Arrays in .npz files, read as data only and written whole or not at all."""
 
 import contextlib
+import errno
 import math
 import os
+import re
 import secrets
-import warnings
+import struct
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 _MAX_MEMBERS = 1000
+_MAX_HEADER = 4096
+# The header NumPy writes, and Python 2's with its 3L; nothing is evaluated.
+_HEADER = re.compile(
+  r"\{'descr': '(?P<descr>[<>|](?:b1|[iuf][1248]|U[0-9]{1,6}))', "
+  r"'fortran_order': (?P<fortran>True|False), "
+  r"'shape': \((?P<shape>[0-9L, ]{0,100})\),? *\} *\n?"
+)
+_DAMAGE = (
+  zipfile.BadZipFile,
+  zlib.error,
+  EOFError,
+  NotImplementedError,
+  RuntimeError,
+  struct.error,
+)
 _MAX_BYTES = 1 << 30
+_MAX_SIZE = 1 << 40  # product of the dimensions that are not zero
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in our files: the same arrays give the same bytes
 
 
@@ -41,30 +59,24 @@ def read_arrays(
     FileNotFoundError: there is no such file.
     ValueError: it is no .npz file, is damaged, holds objects, or is larger than allowed.
   """
-  try:
-    with zipfile.ZipFile(path) as archive:
-      members = _members(archive, path)
-      if names is not None:
-        members = {name: info for name, info in members.items() if name in names}
-      total = sum(info.file_size for info in members.values())
-      if total > max_bytes:
-        raise ValueError(f'{path}: holds {total} bytes of arrays, more than {max_bytes} allowed')
-      return {name: _read_member(archive, info, path) for name, info in members.items()}
-  except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-    raise ValueError(f'{path}: not a readable .npz file ({error})') from error
+  with _open(path) as archive:
+    members = _members(archive, path)
+    if names is not None:
+      members = {name: info for name, info in members.items() if name in names}
+    total = sum(info.file_size for info in members.values())
+    if total > max_bytes:
+      raise ValueError(f'{path}: holds {total} bytes of arrays, more than {max_bytes} allowed')
+    return {name: _read_member(archive, info, path) for name, info in members.items()}
 
 
 def read_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
   """Shapes of the arrays in a .npz file, from their headers alone; errors as `read_arrays`."""
-  try:
-    with zipfile.ZipFile(path) as archive:
-      shapes = {}
-      for name, info in _members(archive, path).items():
-        with archive.open(info) as stream:
-          shapes[name] = _read_header(stream, info.file_size, f'{path}: {name!r}')[0]
-      return shapes
-  except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-    raise ValueError(f'{path}: not a readable .npz file ({error})') from error
+  with _open(path) as archive:
+    shapes = {}
+    for name, info in _members(archive, path).items():
+      with archive.open(info) as stream:
+        shapes[name] = _read_header(stream, info.file_size, f'{path}: {name!r}')[0]
+    return shapes
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
@@ -77,7 +89,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray])
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
   """Opens a file that appears under its name only once it is complete.
 
   Writes go to a temporary file in the same folder, which takes the name when the block ends well
@@ -95,6 +107,20 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     with contextlib.suppress(OSError):
       os.unlink(temporary)
     raise
+
+
+@contextlib.contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
+  """Opens a zip file; whatever damage its reader trips over is a ValueError."""
+  try:
+    with zipfile.ZipFile(path) as archive:
+      yield archive
+  except OSError as error:
+    if error.errno != errno.EINVAL:  # a seek to where a damaged directory points
+      raise
+    raise ValueError(f'{path}: damaged .npz file') from error
+  except _DAMAGE as error:
+    raise ValueError(f'{path}: not a readable .npz file ({error})') from error
 
 
 def _members(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> dict[str, zipfile.ZipInfo]:
@@ -120,24 +146,23 @@ def _read_member(
 
 
 def _read_header(
-  stream: IO[bytes], file_size: int, name: str
+  stream: BufferedIOBase, file_size: int, name: str
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
   """Shape, order and type of an .npy stream, consistent with its size; leaves it at the data."""
-  try:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # Python 2 headers, which FLAME's files have, are announced
-      version = np.lib.format.read_magic(stream)
-      if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-      elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-      else:
-        raise ValueError(f'version {version}')
-  except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-    raise ValueError(f'{name} is not an array ({error})') from error
-  if dtype.hasobject or dtype.kind not in 'biufU' or dtype.itemsize == 0:
-    raise ValueError(f'{name} holds {dtype} elements: only numbers and text are read')
-  expected = math.prod(shape) * dtype.itemsize + stream.tell()
-  if expected != file_size or min(shape, default=0) < 0:
+  magic = stream.read(8)
+  width = {b'\x93NUMPY\x01\x00': 2, b'\x93NUMPY\x02\x00': 4}.get(magic)
+  if width is None:
+    raise ValueError(f'{name} is not an array')
+  header = stream.read(min(int.from_bytes(stream.read(width), 'little'), _MAX_HEADER))
+  match = _HEADER.fullmatch(header.decode('latin1'))
+  if match is None:
+    raise ValueError(f'{name} is not an array of numbers or text: nothing else is read')
+  dtype = np.dtype(match['descr'])
+  shape = tuple(int(size) for size in re.findall(r'\d+', match['shape']))
+  data_size = math.prod(shape) * dtype.itemsize
+  unusable = (
+    len(shape) > 8 or dtype.itemsize == 0 or math.prod(size or 1 for size in shape) > _MAX_SIZE
+  )
+  if unusable or data_size + stream.tell() != file_size:
     raise ValueError(f'{name} says {shape} of {dtype} but its size is {file_size} bytes')
-  return shape, fortran, dtype
+  return shape, match['fortran'] == 'True', dtype

@@ -1,5 +1,6 @@
 """Our own head file: a versioned .npz without pickles, checked array by array when read."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -39,7 +40,9 @@ def save_head(head: HeadModel, path: str | os.PathLike[str]) -> None:
     ValueError: the head's arrays contradict each other.
     OSError: the file cannot be written (a full disk, a missing folder); nothing is left behind.
   """
-  validate_head(head, str(path))
+  checked_head(
+    str(path), **{part.name: getattr(head, part.name) for part in dataclasses.fields(head)}
+  )
   arrays: dict[str, np.ndarray] = {
     'format': np.array(FORMAT),
     'version': np.array(VERSION),
@@ -90,79 +93,83 @@ def load_head_file(path: str | os.PathLike[str]) -> HeadModel:
     fields['components'] = _take(arrays, 'components', np.int32, source)
   for name in _LANDMARKS:
     if f'{name}.index' in arrays:
-      fields[name] = LandmarkEmbedding(
-        **{
-          part: _take(arrays, f'{name}.{part}', dtype, source)
-          for part, dtype in _LANDMARK_ARRAYS.items()
-        }
+      parts = {
+        part: _take(arrays, f'{name}.{part}', dtype, source)
+        for part, dtype in _LANDMARK_ARRAYS.items()
+      }
+      fields[name] = checked_landmarks(
+        **parts,
+        num_faces=len(fields['faces']) if fields['faces'].ndim else 0,
+        num_points=_SCHEME_SIZES[name],
+        source=f'{source}: {name!r}',
       )
-  head = HeadModel(name=_word(arrays, 'name', source), **fields)
-  validate_head(head, source)
-  return head
+  return checked_head(source, name=_word(arrays, 'name', source), **fields)
 
 
-def validate_head(head: HeadModel, source: str) -> None:
-  """Checks that a head's arrays fit each other and hold usable numbers.
+def checked_head(source: str, **fields: Any) -> HeadModel:
+  """A head whose arrays fit each other and hold usable numbers.
 
   Args:
-    head: the head.
     source: what to call it in error messages, usually a path.
+    **fields: the attributes of `HeadModel`, arrays of any shape.
 
   Raises:
     ValueError: the first thing that is wrong, with the array's name.
   """
-  vertices, faces = len(head.v_template), len(head.faces)
+  vertices, faces = (len(np.atleast_1d(fields[name])) for name in ('v_template', 'faces'))
+  directions = {name: np.shape(fields[name])[-1:] or (0,) for name in ('shapedirs', 'exprdirs')}
   shapes = {
     'v_template': (vertices, 3),
     'faces': (faces, 3),
-    'shapedirs': (vertices, 3, head.shapedirs.shape[-1] if head.shapedirs.ndim else 0),
-    'exprdirs': (vertices, 3, head.exprdirs.shape[-1] if head.exprdirs.ndim else 0),
+    'shapedirs': (vertices, 3, *directions['shapedirs']),
+    'exprdirs': (vertices, 3, *directions['exprdirs']),
     'posedirs': (vertices, 3, 36),
     'joint_regressor': (5, vertices),
     'weights': (vertices, 5),
-    'vt': (len(head.vt), 2),
+    'vt': (len(np.atleast_1d(fields['vt'])), 2),
     'ft': (faces, 3),
   }
+  if fields.get('components') is not None:
+    shapes['components'] = (vertices,)
   for name, shape in shapes.items():
-    array = getattr(head, name)
+    array = fields[name]
     if array.shape != shape:
       raise ValueError(f'{source}: {name!r} has the shape {array.shape}, expected {shape}')
     if array.dtype.kind == 'f' and not np.isfinite(array).all():
       raise ValueError(f'{source}: {name!r} has NaN or infinite values')
   if vertices == 0 or faces == 0:
     raise ValueError(f'{source}: the head has {vertices} vertices and {faces} faces')
-  _check_range(head.faces, 0, vertices, 'faces', source)
-  _check_range(head.ft, -1, max(len(head.vt), 1), 'ft', source)
-  if head.vt.size and (head.vt.min() < -1e-3 or head.vt.max() > 1 + 1e-3):
+  _check_range(fields['faces'], 0, vertices, 'faces', source)
+  _check_range(fields['ft'], -1, max(len(fields['vt']), 1), 'ft', source)
+  vt, weights = fields['vt'], fields['weights']
+  if vt.size and (vt.min() < -1e-3 or vt.max() > 1 + 1e-3):
     raise ValueError(f"{source}: 'vt' leaves the unit square; UV wrapping is not supported")
-  if np.abs(head.weights.sum(axis=1) - 1).max() > 1e-3 or head.weights.min() < -1e-3:
+  if np.abs(weights.sum(axis=1) - 1).max() > 1e-3 or weights.min() < -1e-3:
     raise ValueError(f"{source}: 'weights' must be positive with rows that sum to 1")
-  if head.components is not None:
-    if head.components.shape != (vertices,):
-      raise ValueError(
-        f"{source}: 'components' has the shape {head.components.shape}, expected ({vertices},)"
-      )
-    _check_range(head.components, 0, len(head.component_names), 'components', source)
-  for name, directions in (
-    ('shape_names', head.num_shape),
-    ('expression_names', head.num_expression),
-  ):
-    if len(getattr(head, name)) not in (0, directions):
-      raise ValueError(
-        f'{source}: {name!r} names {len(getattr(head, name))} directions of {directions}'
-      )
-  for name in _LANDMARKS:
-    if getattr(head, name) is not None:
-      validate_landmarks(getattr(head, name), faces, _SCHEME_SIZES[name], f'{source}: {name!r}')
+  if 'components' in shapes:
+    _check_range(fields['components'], 0, len(fields['component_names']), 'components', source)
+  for name, basis in (('shape_names', 'shapedirs'), ('expression_names', 'exprdirs')):
+    named, total = len(fields.get(name, ())), fields[basis].shape[-1]
+    if named not in (0, total):
+      raise ValueError(f'{source}: {name!r} names {named} directions of {total}')
+  return HeadModel(**fields)
 
 
-def validate_landmarks(
-  embedding: LandmarkEmbedding, num_faces: int, num_points: int, source: str
-) -> None:
-  """Checks one landmark embedding.
+def checked_landmarks(
+  index: np.ndarray,
+  face: np.ndarray,
+  barycentric: np.ndarray,
+  *,
+  num_faces: int,
+  num_points: int,
+  source: str,
+) -> LandmarkEmbedding:
+  """A landmark embedding that fits its head.
 
   Args:
-    embedding: the points.
+    index: number of each point in its scheme.
+    face: face of each point.
+    barycentric: weights of that face's corners.
     num_faces: number of faces of the head it belongs to.
     num_points: number of points in its scheme.
     source: how error messages begin.
@@ -170,19 +177,20 @@ def validate_landmarks(
   Raises:
     ValueError: shapes that differ, an index outside its range, or weights that do not sum to 1.
   """
-  points = len(embedding.index)
-  if embedding.face.shape != (points,) or embedding.barycentric.shape != (points, 3):
+  points = index.size
+  if index.shape != (points,) or face.shape != (points,) or barycentric.shape != (points, 3):
     raise ValueError(
-      f'{source} has {points} indices, faces of shape {embedding.face.shape} and weights of shape '
-      f'{embedding.barycentric.shape}'
+      f'{source} has indices, faces and weights of the shapes {index.shape}, {face.shape} and '
+      f'{barycentric.shape}'
     )
-  _check_range(embedding.index, 0, num_points, 'index', source)
-  _check_range(embedding.face, 0, num_faces, 'face', source)
-  if len(np.unique(embedding.index)) != points:
+  _check_range(index, 0, num_points, 'index', source)
+  _check_range(face, 0, num_faces, 'face', source)
+  if len(np.unique(index)) != points:
     raise ValueError(f'{source} has a point twice')
   # NaN fails the comparison too.
-  if not (np.abs(embedding.barycentric.sum(axis=1) - 1) < 1e-3).all():
+  if not (np.abs(barycentric.sum(axis=1) - 1) < 1e-3).all():
     raise ValueError(f'{source} has barycentric weights that do not sum to 1')
+  return LandmarkEmbedding(index, face, barycentric)
 
 
 def _check_range(array: np.ndarray, low: int, high: int, name: str, source: str) -> None:

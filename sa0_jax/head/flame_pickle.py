@@ -2,13 +2,14 @@
 
 import os
 import struct
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from sa0_jax.head.archive import atomic_write
-from sa0_jax.head.files import validate_head
+from sa0_jax.head.files import checked_head
 from sa0_jax.head.model import JOINT_PARENTS, HeadModel
 from sa0_jax.head.teeth import (
   FLAME_FACES,
@@ -70,7 +71,8 @@ def load_flame_pickle(path: str | os.PathLike[str], name: str) -> HeadModel:
   if faces.ndim != 2 or (faces.size and (faces.min() < 0 or faces.max() >= vertices)):
     raise ValueError(f"{source}: 'f' is no table of the corners of faces")
   weights = array('weights')
-  head = HeadModel(
+  head = checked_head(
+    source,
     name=name,
     v_template=v_template,
     faces=faces.astype(np.int32),
@@ -83,7 +85,6 @@ def load_flame_pickle(path: str | os.PathLike[str], name: str) -> HeadModel:
     ft=np.full(faces.shape, -1, np.int32),
     **_components(weights, vertices, source),
   )
-  validate_head(head, source)
   return add_teeth(head) if _size(head) == (FLAME_VERTICES, FLAME_FACES) else head
 
 
@@ -186,7 +187,7 @@ def _components(weights: np.ndarray, vertices: int, source: str) -> dict[str, An
   components = np.zeros(vertices, np.int32)
   components[weights[:, 3] > 0.5] = 1
   components[weights[:, 4] > 0.5] = 2
-  names = ('skin', 'left_eye', 'right_eye')
+  names: tuple[str, ...] = ('skin', 'left_eye', 'right_eye')
   if vertices == FLAME_VERTICES + TEETH_VERTICES:
     components[teeth_component('upper')] = 3
     components[teeth_component('lower')] = 4
@@ -194,7 +195,7 @@ def _components(weights: np.ndarray, vertices: int, source: str) -> dict[str, An
   return {'components': components, 'component_names': names}
 
 
-def _write_pickle(model: dict[str, np.ndarray | str], file: IO[bytes]) -> None:
+def _write_pickle(model: dict[str, np.ndarray | str], file: BufferedIOBase) -> None:
   """The opcodes of Python 2's protocol 2 for a dictionary of arrays and words."""
   file.write(b'\x80\x02}(')
   for key, value in model.items():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sa0_jax.head.archive import read_arrays
-from sa0_jax.head.files import validate_landmarks
+from sa0_jax.head.files import checked_landmarks
 from sa0_jax.head.model import LandmarkEmbedding
 from sa0_jax.head.unpickle import as_array, read_pickle
 
@@ -67,12 +67,14 @@ def read_landmarks(path: str | os.PathLike[str], num_faces: int) -> tuple[str, L
     scheme, index, points = 'landmarks68', np.arange(68)[-len(face) :], 68
   else:
     raise ValueError(f'{source}: {len(face)} points are neither the static 51 nor the 68')
-  embedding = LandmarkEmbedding(
+  embedding = checked_landmarks(
     _indices(index, 'landmark_indices', source),
     _indices(face, 'lmk_face_idx', source),
     _normalized(weights, source),
+    num_faces=num_faces,
+    num_points=points,
+    source=source,
   )
-  validate_landmarks(embedding, num_faces, points, source)
   return scheme, embedding
 
 

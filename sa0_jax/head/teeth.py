@@ -75,6 +75,7 @@ def add_teeth(head: HeadModel) -> HeadModel:
   weights = np.zeros((TEETH_VERTICES, 5), head.weights.dtype)
   weights[_rows_of('upper'), _NECK] = 1
   weights[_rows_of('lower'), _JAW] = 1
+  components, component_names = _teeth_components(head)
   return dataclasses.replace(
     head,
     v_template=np.concatenate([head.v_template, _teeth_vertices(head.v_template)]),
@@ -85,7 +86,8 @@ def add_teeth(head: HeadModel) -> HeadModel:
     joint_regressor=_append_zeros(head.joint_regressor.T).T,
     weights=np.concatenate([head.weights, weights]),
     ft=np.concatenate([head.ft, np.full((TEETH_FACES, 3), -1, head.ft.dtype)]),
-    **_teeth_components(head),
+    components=components,
+    component_names=component_names,
   )
 
 
@@ -147,10 +149,10 @@ def _teeth_faces(v_template: Float[np.ndarray, 'v 3']) -> Int[np.ndarray, '168 3
   return np.concatenate(faces).astype(np.int32)
 
 
-def _teeth_components(head: HeadModel) -> dict[str, np.ndarray | tuple[str, ...]]:
+def _teeth_components(head: HeadModel) -> tuple[np.ndarray, tuple[str, ...]]:
   names = (*head.component_names, 'teeth_upper', 'teeth_lower')
   skin = np.zeros(FLAME_VERTICES, np.int32) if head.components is None else head.components
   components = np.concatenate([skin, np.zeros(TEETH_VERTICES, np.int32)]).astype(np.int32)
   components[teeth_component('upper')] = len(names) - 2
   components[teeth_component('lower')] = len(names) - 1
-  return {'components': components, 'component_names': names}
+  return components, names

@@ -17,13 +17,17 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-_MAX_OPERATIONS = 500_000
+_MAX_OPERATIONS = 200_000
 _MAX_LINE = 512  # bytes of a name, number or memo index in the text protocols
 _MAX_DIMENSIONS = 8
 _MAX_DENSE = 1 << 22  # elements of a sparse matrix made dense; FLAME's has 25,115
 _DTYPE_CODE = re.compile(r'[biuf][1248]|O8?')
 _ESCAPE = re.compile(rb'\\(x[0-9a-fA-F]{2}|.?)', re.DOTALL)
 _ESCAPED = {b'n': b'\n', b'r': b'\r', b't': b'\t', b'\\': b'\\', b"'": b"'", b'"': b'"'}
+
+
+class _Refusal(ValueError):
+  """Raised on what is understood and not accepted; its message is already for the user."""
 
 
 class _Symbol(NamedTuple):
@@ -68,6 +72,9 @@ def _allowed_symbols() -> dict[_Symbol, str]:
     ('_codecs', 'encode'): 'encode',
     ('copy_reg', '_reconstructor'): 'reconstructor',
     ('copyreg', '_reconstructor'): 'reconstructor',
+    # What Python 3 writes for empty bytes, the unset state of every array, up to protocol 2.
+    ('__builtin__', 'bytes'): 'bytes',
+    ('builtins', 'bytes'): 'bytes',
     ('__builtin__', 'object'): 'class',
     ('builtins', 'object'): 'class',
     ('chumpy.ch', 'Ch'): 'chumpy',
@@ -113,7 +120,9 @@ def read_pickle(data: bytes, source: str, *, object_array: bool = False) -> Any:
   reader = _Reader(data, source, object_array)
   try:
     value = reader.run()
-  except (IndexError, KeyError, TypeError, OverflowError, UnicodeError, struct.error) as error:
+  except _Refusal:
+    raise
+  except (IndexError, KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
     raise ValueError(
       f'{source}: damaged or unusual pickle near byte {reader.position} ({type(error).__name__})'
     ) from error
@@ -217,7 +226,7 @@ class _Reader:
     self._refuse(f'more than {_MAX_OPERATIONS} operations')
 
   def _refuse(self, reason: str) -> NoReturn:
-    raise ValueError(
+    raise _Refusal(
       f'{self._source}: refused near byte {self.position}: {reason}. Only pickles of plain arrays '
       '(NumPy, chumpy, scipy.sparse) are read'
     )
@@ -231,7 +240,7 @@ class _Reader:
     self.position += count
     return self._data[start : self.position]
 
-  def _integer(self, layout: str) -> int:
+  def _number(self, layout: str) -> Any:
     return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
 
   def _line(self, limit: int = _MAX_LINE) -> bytes:
@@ -240,7 +249,7 @@ class _Reader:
       self._refuse('a line does not end')
     return self._take(end + 1 - self.position)[:-1].removesuffix(b'\r')
 
-  def _number(self) -> str:
+  def _written_number(self) -> str:
     text = self._line().decode('ascii')
     if not re.fullmatch(r'[-+.0-9a-zA-Z]{1,32}', text):
       self._refuse('a number is malformed')
@@ -270,11 +279,11 @@ class _Reader:
   # Numbers and strings.
 
   def _push_int(self) -> None:
-    text = self._number()
+    text = self._written_number()
     self._push({'00': False, '01': True}[text] if text in ('00', '01') else self._to_int(text))
 
   def _push_long(self) -> None:
-    self._push(self._to_int(self._number().removesuffix('L')))
+    self._push(self._to_int(self._written_number().removesuffix('L')))
 
   def _to_int(self, text: str) -> int:
     if not re.fullmatch(r'[-+]?[0-9]+', text):
@@ -282,23 +291,19 @@ class _Reader:
     return int(text)
 
   def _push_long1(self) -> None:
-    size = self._integer('<B')
+    size = self._number('<B')
     if size > 16:
       self._refuse('an integer is too long')
     self._push(int.from_bytes(self._take(size), 'little', signed=True))
 
   def _push_float(self) -> None:
-    text = self._number()
-    try:
-      self._push(float(text))
-    except ValueError:
-      self._refuse('a number is malformed')
+    self._push(float(self._written_number()))
 
   def _push_bytes(self, layout: str) -> None:
-    self._push(self._take(self._integer(layout)))
+    self._push(self._take(self._number(layout)))
 
   def _push_text(self, layout: str) -> None:
-    self._push(self._take(self._integer(layout)).decode('utf-8', 'surrogatepass'))
+    self._push(self._take(self._number(layout)).decode('utf-8', 'surrogatepass'))
 
   def _push_quoted(self) -> None:
     """STRING: the repr of a Python 2 str; the whole of an array in protocol 0."""
@@ -313,7 +318,8 @@ class _Reader:
     self._push(_ESCAPE.sub(unescape, line[1:-1]))
 
   def _push_unicode_line(self) -> None:
-    self._push(self._line().decode('ascii'))
+    """UNICODE: how Python 3 writes strings, and the bytes of arrays, in protocol 0."""
+    self._push(self._line(limit=len(self._data)).decode('raw-unicode-escape'))
 
   # Containers.
 
@@ -401,6 +407,8 @@ class _Reader:
       return PickledArray()
     if action == 'dtype':
       return self._make_dtype(_text(arguments[0]))
+    if action == 'bytes' and not arguments:
+      return b''
     if action == 'encode':
       return self._encode(*arguments)
     if action == 'scalar':
@@ -492,13 +500,13 @@ _OPERATIONS: dict[bytes, Callable[[_Reader], object]] = {
   b'\x88': lambda r: r._push(True),  # NEWTRUE
   b'\x89': lambda r: r._push(False),  # NEWFALSE
   b'I': _Reader._push_int,  # INT
-  b'J': lambda r: r._push(r._integer('<i')),  # BININT
-  b'K': lambda r: r._push(r._integer('<B')),  # BININT1
-  b'M': lambda r: r._push(r._integer('<H')),  # BININT2
+  b'J': lambda r: r._push(r._number('<i')),  # BININT
+  b'K': lambda r: r._push(r._number('<B')),  # BININT1
+  b'M': lambda r: r._push(r._number('<H')),  # BININT2
   b'L': _Reader._push_long,  # LONG
   b'\x8a': _Reader._push_long1,  # LONG1
   b'F': _Reader._push_float,  # FLOAT
-  b'G': lambda r: r._push(r._integer('>d')),  # BINFLOAT
+  b'G': lambda r: r._push(r._number('>d')),  # BINFLOAT
   b'S': _Reader._push_quoted,  # STRING
   b'T': lambda r: r._push_bytes('<i'),  # BINSTRING
   b'U': lambda r: r._push_bytes('<B'),  # SHORT_BINSTRING
@@ -525,12 +533,12 @@ _OPERATIONS: dict[bytes, Callable[[_Reader], object]] = {
   b'u': lambda r: r._set_items(r._pop_to_mark()),  # SETITEMS
   b'\x8f': lambda r: r._push(PickledObject('ignored')),  # EMPTY_SET
   b'\x90': lambda r: r._pop_to_mark(),  # ADDITEMS
-  b'g': lambda r: r._get(r._to_int(r._number())),  # GET
-  b'h': lambda r: r._get(r._integer('<B')),  # BINGET
-  b'j': lambda r: r._get(r._integer('<I')),  # LONG_BINGET
-  b'p': lambda r: r._put(r._to_int(r._number())),  # PUT
-  b'q': lambda r: r._put(r._integer('<B')),  # BINPUT
-  b'r': lambda r: r._put(r._integer('<I')),  # LONG_BINPUT
+  b'g': lambda r: r._get(r._to_int(r._written_number())),  # GET
+  b'h': lambda r: r._get(r._number('<B')),  # BINGET
+  b'j': lambda r: r._get(r._number('<I')),  # LONG_BINGET
+  b'p': lambda r: r._put(r._to_int(r._written_number())),  # PUT
+  b'q': lambda r: r._put(r._number('<B')),  # BINPUT
+  b'r': lambda r: r._put(r._number('<I')),  # LONG_BINPUT
   b'\x94': lambda r: r._put(len(r._memo)),  # MEMOIZE
   b'c': _Reader._global,  # GLOBAL
   b'\x93': _Reader._stack_global,  # STACK_GLOBAL
