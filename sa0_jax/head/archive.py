@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,13 @@ _DAMAGE = (
 _MAX_BYTES = 1 << 30
 _MAX_SIZE = 1 << 40  # product of the dimensions that are not zero
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in our files: the same arrays give the same bytes
+
+
+class _Header(NamedTuple):
+  shape: tuple[int, ...]
+  fortran: bool
+  dtype: np.dtype
+  size: int  # of the header: where the data begins
 
 
 def read_arrays(
@@ -75,7 +83,8 @@ def read_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for name, info in _members(archive, path).items():
       with archive.open(info) as stream:
-        shapes[name] = _read_header(stream, info.file_size, f'{path}: {name!r}')[0]
+        header = stream.read(_MAX_HEADER)
+      shapes[name] = _parse_header(header, info.file_size, f'{path}: {name!r}').shape
     return shapes
 
 
@@ -137,32 +146,25 @@ def _read_member(
   archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: str | os.PathLike[str]
 ) -> np.ndarray:
   name = f'{path}: {info.filename.removesuffix(".npy")!r}'
-  with archive.open(info) as stream:
-    shape, fortran, dtype = _read_header(stream, info.file_size, name)
-    data = stream.read()
-  if len(data) != math.prod(shape) * dtype.itemsize:
-    raise ValueError(f'{name} is cut short')
-  return np.frombuffer(data, dtype).reshape(shape, order='F' if fortran else 'C')
+  data = archive.read(info)
+  header = _parse_header(data[:_MAX_HEADER], len(data), name)
+  array = np.frombuffer(data, header.dtype, offset=header.size)
+  return array.reshape(header.shape, order='F' if header.fortran else 'C')
 
 
-def _read_header(
-  stream: BufferedIOBase, file_size: int, name: str
-) -> tuple[tuple[int, ...], bool, np.dtype]:
-  """Shape, order and type of an .npy stream, consistent with its size; leaves it at the data."""
-  magic = stream.read(8)
-  width = {b'\x93NUMPY\x01\x00': 2, b'\x93NUMPY\x02\x00': 4}.get(magic)
+def _parse_header(data: bytes, file_size: int, name: str) -> _Header:
+  """What the first bytes of an .npy file say, held against the size of all of it."""
+  width = {b'\x93NUMPY\x01\x00': 2, b'\x93NUMPY\x02\x00': 4}.get(data[:8])
   if width is None:
     raise ValueError(f'{name} is not an array')
-  header = stream.read(min(int.from_bytes(stream.read(width), 'little'), _MAX_HEADER))
-  match = _HEADER.fullmatch(header.decode('latin1'))
+  size = 8 + width + int.from_bytes(data[8 : 8 + width], 'little')
+  match = _HEADER.fullmatch(data[8 + width : size].decode('latin1'))
   if match is None:
     raise ValueError(f'{name} is not an array of numbers or text: nothing else is read')
   dtype = np.dtype(match['descr'])
-  shape = tuple(int(size) for size in re.findall(r'\d+', match['shape']))
-  data_size = math.prod(shape) * dtype.itemsize
-  unusable = (
-    len(shape) > 8 or dtype.itemsize == 0 or math.prod(size or 1 for size in shape) > _MAX_SIZE
-  )
-  if unusable or data_size + stream.tell() != file_size:
+  shape = tuple(int(length) for length in re.findall(r'\d+', match['shape']))
+  product = math.prod(length or 1 for length in shape)
+  unusable = len(shape) > 8 or dtype.itemsize == 0 or product > _MAX_SIZE
+  if unusable or math.prod(shape) * dtype.itemsize + size != file_size:
     raise ValueError(f'{name} says {shape} of {dtype} but its size is {file_size} bytes')
-  return shape, match['fortran'] == 'True', dtype
+  return _Header(shape, match['fortran'] == 'True', dtype, size)

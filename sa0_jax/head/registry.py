@@ -129,9 +129,9 @@ def install_head(
   path = Path(path)
   if path.suffix.lower() == '.npz':
     head = load_head_file(path)
-    head = dataclasses.replace(head, name=_usable_name(name or head.name))
+    head = dataclasses.replace(head, name=_usable_name(head.name if name is None else name))
   else:
-    head = load_flame_pickle(path, _usable_name(name or _deduced_name(path)))
+    head = load_flame_pickle(path, _usable_name(_deduced_name(path) if name is None else name))
   if uv is not None:
     vt, ft = read_uv(uv, head.faces)
     head = dataclasses.replace(head, vt=vt, ft=ft)

@@ -182,7 +182,8 @@ def _dense(matrix: PickledObject, name: str, source: str) -> np.ndarray:
       or (starts[1:] < starts[:-1]).any()
     ):
       raise ValueError(f'{source}: the sparse matrix {name!r} has contradictory indptr')
-    major = np.repeat(np.arange(major_size), np.diff(starts.astype(np.int64)))
+    lengths = starts[1:].astype(np.int64) - starts[:-1].astype(np.int64)
+    major = np.repeat(np.arange(major_size), lengths)
     rows, columns = (minor, major) if matrix.kind == 'csc' else (major, minor)
   for index, size in ((rows, shape[0]), (columns, shape[1])):
     if (
@@ -443,7 +444,7 @@ class _Reader:
     if size * dtype.dtype.itemsize != len(raw) or order not in ('C', 'F'):
       self._refuse(f'an array says it has {size} elements and brings {len(raw)} bytes')
     try:
-      return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
+      return np.frombuffer(raw, dtype.dtype).reshape(shape, order='F' if order == 'F' else 'C')
     except ValueError as error:  # an empty array with absurd dimensions
       self._refuse(f'an array is malformed ({error})')
 
@@ -459,7 +460,7 @@ class _Reader:
   def _build(self) -> None:
     state, target = self._pop(), self._top()
     if isinstance(target, _PickledDtype) and isinstance(state, tuple):
-      order = _text(state[1])
+      order: Any = _text(state[1])
       if order not in ('<', '>', '|', '=') or any(part is not None for part in state[2:5]):
         self._refuse('an array has structured elements')
       target.dtype = target.dtype.newbyteorder(order)
