@@ -173,7 +173,7 @@ class HeadModel:
     embedding, file = schemes[scheme]
     if embedding is None:
       raise ValueError(
-        f'head {self.name!r} has no {scheme} landmarks: install it again with '
+        f'head {self.name!r} has no {scheme} landmarks: a FLAME model gets them with '
         f'`sa0 head install … --landmarks {file}`'
       )
     return embedding

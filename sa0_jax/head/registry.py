@@ -26,28 +26,26 @@ class InstalledHead:
 
   Attributes:
     name: what to call `load_head` with.
-    path: its file; None for the built-in head, which is made by code.
-    num_vertices: vertices of its mesh; None where that would mean building it.
-    num_faces: faces of its mesh; None as above.
+    path: its file; None for the built-in head.
+    num_vertices: vertices of its mesh.
+    num_faces: faces of its mesh.
     has_uv: whether avatars can be made on it.
     landmarks: the landmark schemes it carries, for `HeadModel.require_landmarks`.
   """
 
   name: str
   path: Path | None
-  num_vertices: int | None
-  num_faces: int | None
+  num_vertices: int
+  num_faces: int
   has_uv: bool
   landmarks: tuple[str, ...]
 
   def summary(self) -> str:
     """One line for people."""
-    if self.path is None:
-      return f'{self.name:<20} built in'
     return (
       f'{self.name:<20} {self.num_vertices} vertices, {self.num_faces} faces, '
       f'UV: {"yes" if self.has_uv else "no"}, landmarks: {", ".join(self.landmarks) or "none"}, '
-      f'{self.path}'
+      f'{self.path or "built in"}'
     )
 
   def to_json(self) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def load_head(name_or_path: str | os.PathLike[str] = PROCEDURAL) -> HeadModel:
   """
   name = os.fspath(name_or_path)
   if name == PROCEDURAL:
-    from sa0_jax.head.procedural import load_procedural_head  # builds on first use
+    from sa0_jax.head.procedural import load_procedural_head
 
     return load_procedural_head()
   if _NAME.fullmatch(name) and _head_path(name).is_file():
@@ -157,7 +155,7 @@ def list_heads() -> tuple[InstalledHead, ...]:
 
   Files that cannot be read as heads are left out.
   """
-  heads = [InstalledHead(PROCEDURAL, None, None, None, True, ('68', 'mediapipe'))]
+  heads = [_describe_built_in()]
   for path in sorted((data_home() / 'heads').glob('[!.]*.npz')):
     try:
       heads.append(_describe(path))
@@ -168,6 +166,19 @@ def list_heads() -> tuple[InstalledHead, ...]:
 
 def _head_path(name: str) -> Path:
   return data_home() / 'heads' / f'{name}.npz'
+
+
+def _describe_built_in() -> InstalledHead:
+  head = load_head(PROCEDURAL)
+  embeddings = {'68': head.landmarks68, 'mediapipe': head.landmarks_mediapipe}
+  return InstalledHead(
+    name=PROCEDURAL,
+    path=None,
+    num_vertices=len(head.v_template),
+    num_faces=len(head.faces),
+    has_uv=True,
+    landmarks=tuple(scheme for scheme, points in embeddings.items() if points is not None),
+  )
 
 
 def _describe(path: Path) -> InstalledHead:

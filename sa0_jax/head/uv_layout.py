@@ -53,7 +53,7 @@ class UVLayout:
       raise ValueError(f'UV resolution must be 1 to {_MAX_RESOLUTION}, got {resolution}')
     if not len(head.vt):
       raise ValueError(
-        f'head {head.name!r} has no UV: install it again with '
+        f'head {head.name!r} has no UV: a FLAME model gets it with '
         '`sa0 head install … --uv flame_uv.npz`'
       )
     face, texel = _rasterize(head.vt, head.ft, resolution)

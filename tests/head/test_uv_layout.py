@@ -165,7 +165,7 @@ def test_layout_is_a_pytree_with_a_static_resolution(head):
 
 def test_heads_without_uv_and_absurd_resolutions_are_refused(head):
   bare = dataclasses.replace(head, vt=head.vt[:0], ft=np.full_like(head.ft, -1))
-  with pytest.raises(ValueError, match='no UV: install it again'):
+  with pytest.raises(ValueError, match=r'no UV: .*--uv'):
     UVLayout.from_head(bare, 64)
   for resolution in (0, 10**6):
     with pytest.raises(ValueError, match='UV resolution'):
