@@ -8,12 +8,15 @@ from sa0_kernels.rasterize import (
   implementations,
   rasterize,
 )
+from sa0_kernels.ssim import SsimConfig, ssim
 
 __all__ = [
   'Camera',
   'RasterConfig',
   'RasterOutput',
+  'SsimConfig',
   'grow_capacity',
   'implementations',
   'rasterize',
+  'ssim',
 ]

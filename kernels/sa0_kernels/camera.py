@@ -3,13 +3,14 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sa0_kernels import pytree
 
-@jax.tree_util.register_dataclass
+
+@pytree.register
 @dataclasses.dataclass(frozen=True)
 class Camera:
   """A pinhole camera, or a batch of them that share one image size.
@@ -17,8 +18,8 @@ class Camera:
   OpenCV axes: x right, y down, z forward; pixel (0, 0) has its centre at (0.5, 0.5).
 
   Attributes:
-    world_to_camera: [*batch, 4, 4] column-vector transform, x_camera = world_to_camera @ x_world, in
-      metres.
+    world_to_camera: [*batch, 4, 4] column-vector transform, x_camera = world_to_camera @ x_world,
+      in metres.
     intrinsics: [*batch, 4] fx, fy, cx, cy in pixels.
     width: image width in pixels (static).
     height: image height in pixels (static).
@@ -30,12 +31,14 @@ class Camera:
   height: int = dataclasses.field(metadata={'static': True})
 
   @classmethod
-  def from_matrices(cls, world_to_camera: Any, intrinsics: Any, *, width: int, height: int) -> 'Camera':
+  def from_matrices(
+    cls, world_to_camera: Any, intrinsics: Any, *, width: int, height: int
+  ) -> 'Camera':
     """Builds a camera from the matrices other tools write.
 
     Args:
       world_to_camera: [*batch, 3, 4] or [*batch, 4, 4], OpenCV axes, metres.
-      intrinsics: [*batch, 3, 3] matrix (its skew must be zero) or [*batch, 4] fx, fy, cx, cy, pixels.
+      intrinsics: [*batch, 3, 3] matrix without skew, or [*batch, 4] fx, fy, cx, cy, pixels.
       width: image width in pixels.
       height: image height in pixels.
 
@@ -59,8 +62,8 @@ class Camera:
       )
     if pinhole.shape[-1:] != (4,) or pinhole.shape[:-1] != extrinsics.shape[:-2]:
       raise ValueError(
-        'Camera: intrinsics must be [..., 3, 3] or [..., 4] with the batch shape of world_to_camera '
-        f'{extrinsics.shape[:-2]}, got {np.shape(intrinsics)}'
+        'Camera: intrinsics must be [..., 3, 3] or [..., 4] with the batch shape of '
+        f'world_to_camera {extrinsics.shape[:-2]}, got {np.shape(intrinsics)}'
       )
     return cls(extrinsics, pinhole, int(width), int(height))
 
@@ -77,7 +80,5 @@ class Camera:
 
   def resized(self, width: int, height: int) -> 'Camera':
     """The same view on an image of another size: intrinsics scale with the pixel grid."""
-    factor = jnp.asarray(
-      [width / self.width, height / self.height] * 2, self.intrinsics.dtype
-    )
+    factor = jnp.asarray([width / self.width, height / self.height] * 2, self.intrinsics.dtype)
     return Camera(self.world_to_camera, self.intrinsics * factor, width, height)

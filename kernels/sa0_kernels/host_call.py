@@ -1,11 +1,11 @@
 """Calls a Python function on XLA's own CPU buffers, from inside a jitted program.
 
-`jax.pure_callback` does the same with two copies of every result, a JAX array made of every argument,
-and at the price that a program containing it never enters JAX's persistent compilation cache. This
-module registers a Python function as an XLA FFI target instead: a ctypes callback reads the call
-frame of XLA's stable C interface (`xla/ffi/api/c_api.h`, shipped inside jaxlib; the structures below
-name the fields used) and hands NumPy views of the buffers to the function, which writes its results
-in place.
+`jax.pure_callback` does the same with two copies of every result, a JAX array made of every
+argument, and at the price that a program containing it never enters JAX's persistent compilation
+cache. This module registers a Python function as an XLA FFI target instead: a ctypes callback reads
+the call frame of XLA's stable C interface (`xla/ffi/api/c_api.h`, shipped inside jaxlib; the
+structures below name the fields used) and hands NumPy views of the buffers to the function, which
+writes its results in place.
 """
 
 import ctypes
@@ -127,7 +127,7 @@ def _arrays(buffers: _Buffers, *, writeable: bool) -> list[np.ndarray]:
       views.append(np.empty(shape, dtype))
       continue
     memory = (ctypes.c_char * (count * dtype.itemsize)).from_address(buffer.data)
-    view = np.frombuffer(memory, dtype).reshape(shape)
+    view = np.frombuffer(memory, dtype).reshape(shape)  # type: ignore[call-overload]
     view.flags.writeable = writeable
     views.append(view)
   return views
@@ -156,9 +156,7 @@ def _handler(function: HostFunction) -> Any:
       if api.version.major != _SUPPORTED_MAJOR:
         return _error(api, f'XLA FFI version {api.version.major} is newer than this package')
       if frame.stage == _EXECUTE_STAGE:
-        function(
-          _arrays(frame.arguments, writeable=False), _arrays(frame.results, writeable=True)
-        )
+        function(_arrays(frame.arguments, writeable=False), _arrays(frame.results, writeable=True))
       return None
     except BaseException:  # nothing may unwind through C; XLA raises it again in Python
       return _error(api, traceback.format_exc())
@@ -181,3 +179,21 @@ def register(name: str, function: HostFunction) -> None:
 def call(name: str, results: Sequence[jax.ShapeDtypeStruct], *arguments: Any) -> Any:
   """Calls a registered target from traced code; returns a list like `results`."""
   return jax.ffi.ffi_call(name, tuple(results), vmap_method='expand_dims')(*arguments)
+
+
+def slots(arrays: list[np.ndarray], ranks: tuple[int, ...]) -> list[list[np.ndarray]]:
+  """Splits off the leading (vmapped) axes of a call's arrays: one list of arrays per element.
+
+  Args:
+    arrays: arguments and results of one call.
+    ranks: each array's own rank, without the vmapped axes.
+  """
+  leading = [a.shape[: a.ndim - rank] for a, rank in zip(arrays, ranks, strict=True)]
+  batch = np.broadcast_shapes(*leading)
+  return [
+    [
+      a[(*(0 if size == 1 else i for i, size in zip(index, lead, strict=True)), ...)]
+      for a, lead in zip(arrays, leading, strict=True)
+    ]
+    for index in np.ndindex(batch)
+  ]

@@ -1,4 +1,4 @@
-"""EWA projection of 3D Gaussians to image-space ellipses (Zwicker et al. 2001, Kerbl et al. 2023)."""
+"""EWA projection of 3D Gaussians to ellipses (Zwicker et al. 2001, Kerbl et al. 2023)."""
 
 from typing import NamedTuple
 

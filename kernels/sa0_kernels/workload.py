@@ -2,8 +2,8 @@
 
 58,173 Gaussians (the paper's count) on an ellipsoid of 9 × 12 × 10 cm, one metre in front of the
 camera, filling 70% of the image height. At 512 px, 95% of them have a projected standard deviation
-of 0.5 to 1.5 px, 5% of 1.5 to 6 px; along the normal they are flat. The scene does not depend on the
-resolution; the camera and the output cotangents do.
+of 0.5 to 1.5 px, 5% of 1.5 to 6 px; along the normal they are flat. The scene does not depend on
+the resolution; the camera and the output cotangents do.
 """
 
 import dataclasses

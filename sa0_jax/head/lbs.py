@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from sa0_kernels import pytree
 
 from sa0_jax.geometry.rotations import axis_angle_to_matrix
 from sa0_jax.head.model import (
@@ -27,7 +28,7 @@ from sa0_jax.head.model import (
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
-@jax.tree_util.register_dataclass
+@pytree.register
 @dataclasses.dataclass(frozen=True)
 class LandmarkArrays:
   """The part of a head its landmarks rest on; posing it costs hundreds of vertices, not thousands.

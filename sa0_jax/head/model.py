@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from sa0_kernels import pytree
 
 JOINT_NAMES = ('root', 'neck', 'jaw', 'left_eye', 'right_eye')
 JOINT_PARENTS = (-1, 0, 1, 1, 1)
@@ -29,7 +30,7 @@ class LandmarkEmbedding:
   barycentric: Float[np.ndarray, 'm 3']
 
 
-@jax.tree_util.register_dataclass
+@pytree.register
 @dataclasses.dataclass(frozen=True)
 class HeadArrays:
   """What posing needs of a head, on the device and laid out for it: `HeadModel.arrays`.
@@ -189,7 +190,7 @@ class HeadModel:
     return self.exprdirs.shape[-1]
 
 
-@jax.tree_util.register_dataclass
+@pytree.register
 @dataclasses.dataclass(frozen=True)
 class HeadCodes:
   """What drives a head model (the tracker's output), one frame or any batch of them.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from sa0_kernels import pytree
 
 from sa0_jax.head.model import HeadModel
 
@@ -15,7 +16,7 @@ _CHUNK_PAIRS = 1_000_000
 _DEGENERATE_AREA = 1e-6  # texels², twice the area below which a UV triangle covers nothing
 
 
-@jax.tree_util.register_dataclass
+@pytree.register
 @dataclasses.dataclass(frozen=True)
 class UVLayout:
   """The valid texels of a head's UV unwrap, one Gaussian each, in row-major order.

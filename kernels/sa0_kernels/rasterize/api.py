@@ -2,15 +2,13 @@
 
 import dataclasses
 import functools
-import importlib
-import importlib.util
-from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from sa0_kernels import dispatch
 from sa0_kernels.camera import Camera
 from sa0_kernels.rasterize.types import (
   MAX_CHANNELS,
@@ -19,6 +17,7 @@ from sa0_kernels.rasterize.types import (
   Settings,
   SplatInputs,
 )
+from sa0_kernels.typing import ArrayLike
 
 # Name → module. Modules are imported when first used: numba's import alone takes longer than JAX's.
 IMPLEMENTATIONS = {
@@ -28,37 +27,25 @@ IMPLEMENTATIONS = {
 }
 
 
-def _load(name: str) -> ModuleType:
-  if name not in IMPLEMENTATIONS:
-    raise ValueError(
-      f'rasterize: no implementation {name!r}; there are {", ".join(sorted(IMPLEMENTATIONS))}'
-    )
-  return importlib.import_module(IMPLEMENTATIONS[name])
-
-
-def _choose(settings: Settings, inputs: SplatInputs) -> str:
-  """The fastest implementation for this platform and these shapes, from static facts alone."""
-  if jax.default_backend() == 'cpu' and importlib.util.find_spec('numba') is not None:
-    if not _load('numba').unsupported(settings, inputs):
-      return 'numba'
-  return 'xla'
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _rasterize(name: str, settings: Settings, inputs: SplatInputs) -> RasterOutput:
-  return _load(name).render(settings, inputs)
+  return dispatch.load(IMPLEMENTATIONS, name).render(settings, inputs)
 
 
 def _rasterize_forward(
   name: str, settings: Settings, inputs: SplatInputs
 ) -> tuple[RasterOutput, Any]:
-  return _load(name).forward(settings, inputs)
+  return dispatch.load(IMPLEMENTATIONS, name).forward(settings, inputs)
 
 
 def _rasterize_backward(
   name: str, settings: Settings, residuals: Any, cotangent: RasterOutput
 ) -> tuple[SplatInputs]:
-  return (_load(name).backward(settings, residuals, cotangent.features, cotangent.alpha),)
+  return (
+    dispatch.load(IMPLEMENTATIONS, name).backward(
+      settings, residuals, cotangent.features, cotangent.alpha
+    ),
+  )
 
 
 _rasterize.defvjp(_rasterize_forward, _rasterize_backward)
@@ -101,11 +88,11 @@ def _empty(settings: Settings, inputs: SplatInputs, camera: Camera) -> RasterOut
 
 
 def rasterize(
-  means: Float[Array, 'n 3'],
-  quats: Float[Array, 'n 4'],
-  scales: Float[Array, 'n 3'],
-  opacities: Float[Array, ' n'],
-  features: Float[Array, 'n c'],
+  means: Float[ArrayLike, 'n 3'],
+  quats: Float[ArrayLike, 'n 4'],
+  scales: Float[ArrayLike, 'n 3'],
+  opacities: Float[ArrayLike, ' n'],
+  features: Float[ArrayLike, 'n c'],
   camera: Camera,
   config: RasterConfig | None = None,
   implementation: str | None = None,
@@ -139,41 +126,21 @@ def rasterize(
   background = config.background
   if background is None:
     background = jnp.zeros(jnp.shape(features)[-1:], dtype)
-  inputs = SplatInputs(
-    *(
-      jnp.asarray(a, dtype)
-      for a in (
-        means,
-        quats,
-        scales,
-        opacities,
-        features,
-        background,
-        camera.world_to_camera,
-        camera.intrinsics,
-      )
-    )
-  )
+  view, intrinsics = camera.world_to_camera, camera.intrinsics
+  arrays = (means, quats, scales, opacities, features, background, view, intrinsics)
+  inputs = SplatInputs._make(jnp.asarray(a, dtype) for a in arrays)
   _check(inputs, camera)
   settings = Settings(dataclasses.replace(config, background=None), camera.width, camera.height)
-  name = _choose(settings, inputs) if implementation is None else implementation
-  reasons = _load(name).unsupported(settings, inputs)
-  if reasons:
-    raise NotImplementedError(f'rasterize: implementation {name!r} cannot run this: ' + '; '.join(reasons))
-
+  name = dispatch.choose('rasterize', IMPLEMENTATIONS, implementation, settings, inputs)
   if inputs.means.shape[0] == 0:
     return _empty(settings, inputs, camera)
   call = functools.partial(_rasterize, name, settings)
-  axes = SplatInputs(*([None] * 6), 0, 0)
+  axes: Any = (None,) * 6 + (0, 0)  # a batch of cameras looks at the same Gaussians
   for _ in camera.batch_shape:
-    call = jax.vmap(call, in_axes=(axes,))
+    call = jax.vmap(call, in_axes=(SplatInputs._make(axes),))
   return call(inputs)
 
 
 def implementations() -> dict[str, str]:
   """Every implementation and why it is not usable here ('' when it is), for reports."""
-  status = {}
-  for name in IMPLEMENTATIONS:
-    missing = name == 'numba' and importlib.util.find_spec('numba') is None
-    status[name] = 'numba is not installed: pip install "sa0-jax[cpu]"' if missing else ''
-  return status
+  return {name: dispatch.missing(name) for name in IMPLEMENTATIONS}

@@ -6,18 +6,19 @@ consecutive rows. *Tile* order: the same instances sorted by tile, depth order k
 what compositing walks.
 """
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
-from sa0_kernels.rasterize.numba_math import (
+from sa0_kernels.numba_math import FAST, F
+from sa0_kernels.rasterize.numba_layout import (
   CONIC_A,
   CONIC_B,
   CONIC_C,
   EXPONENT_MAX,
-  FAST,
   REACH_Y,
   TILE,
-  F,
   X,
   Y,
 )
@@ -27,6 +28,7 @@ _RADIX = 2048
 
 
 @numba.njit(cache=True)
+@no_type_check
 def depth_order(depth):
   """Indices of finite depths, nearest first; ties keep their order (radix sort of the bits)."""
   n = depth.shape[0]
@@ -63,6 +65,7 @@ def depth_order(depth):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _columns_in_band(splat, first_row, last_row, width):
   """First and last pixel column whose centres meet the ellipse between two rows of pixels.
 
@@ -89,6 +92,7 @@ def _columns_in_band(splat, first_row, last_row, width):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _row_range(splat, height):
   """First and last pixel row inside the footprint and the image."""
   first = np.ceil(max(splat[Y] - splat[REACH_Y] - F(0.5), F(0)))
@@ -97,6 +101,7 @@ def _row_range(splat, height):
 
 
 @numba.njit(parallel=True, fastmath=FAST, cache=True)
+@no_type_check
 def count_tiles(order, splats, width, height):
   """Number of tiles each Gaussian of `order` touches, as offsets [k + 1] of its instances."""
   counts = np.empty(order.shape[0], np.int32)
@@ -120,6 +125,7 @@ def count_tiles(order, splats, width, height):
 
 
 @numba.njit(parallel=True, fastmath=FAST, cache=True)
+@no_type_check
 def emit_tiles(order, offsets, splats, width, height):
   """Tile index of every instance, in emission order."""
   tiles = np.empty(offsets[-1], np.int32)
@@ -141,6 +147,7 @@ def emit_tiles(order, offsets, splats, width, height):
 
 
 @numba.njit(parallel=True, cache=True)
+@no_type_check
 def sort_by_tile(order, offsets, tiles, tile_start, gaussian, row):
   """Stable counting sort of the instances by tile.
 

@@ -1,9 +1,10 @@
 """Front-to-back compositing of one tile's Gaussians, forward and backward.
 
-A tile is 16 × 16 pixels held in flat, row-major planes. A Gaussian touches a range of rows, which is
-one contiguous run of pixels, so every pixel loop runs over contiguous memory without branches. The
-planes of a tile live in ONE array at constant distances: LLVM then needs no aliasing checks and turns
-the loops into vector instructions (separate arrays cost a factor of seven in the backward pass).
+A tile is 16 × 16 pixels held in flat, row-major planes. A Gaussian touches a range of rows, which
+is one contiguous run of pixels, so every pixel loop runs over contiguous memory without branches.
+The planes of a tile live in ONE array at constant distances: LLVM then needs no aliasing checks and
+turns the loops into vector instructions (separate arrays cost a factor of seven in the backward
+pass).
 
 The backward pass walks front to back as well. With v the cotangent of the image, the gradient of
 one opacity is T_k ⟨c_k, v⟩ − S_k / (1 − α_k), where S_k is what everything behind k (background and
@@ -11,23 +12,23 @@ alpha output included) contributes to the loss; S starts as the whole sum and lo
 is passed. Transmittances are thus multiplied up exactly as in the forward pass, never divided back.
 """
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 
-from sa0_kernels.rasterize.numba_math import (
+from sa0_kernels.numba_math import FAST, F, exp_negative
+from sa0_kernels.rasterize.numba_layout import (
   CONIC_A,
   CONIC_B,
   CONIC_C,
   EXPONENT_MAX,
-  FAST,
   GRADIENT_COLUMNS,
   OPACITY,
   REACH_Y,
   TILE,
-  F,
   X,
   Y,
-  exp_negative,
 )
 from sa0_kernels.rasterize.numba_project import ALPHA_MAX, TRANSMITTANCE_MIN
 
@@ -36,7 +37,9 @@ _CHECK_EVERY = 16  # Gaussians between two looks at whether a whole tile is opaq
 _EXPONENT_LIMIT = 80.0  # beyond it exp underflows; the value is masked out anyway
 
 # Planes of a tile's workspace, as offsets into one flat array.
-_PIXEL_X, _PIXEL_Y, _ALIVE, _TRANSMITTANCE, _WEIGHT, _SHADE, _BEHIND = range(0, 7 * _PIXELS, _PIXELS)
+_PIXEL_X, _PIXEL_Y, _ALIVE, _TRANSMITTANCE, _WEIGHT, _SHADE, _BEHIND = range(
+  0, 7 * _PIXELS, _PIXELS
+)
 _FORWARD_PLANES = 5
 _GROUP = 4  # channels blended in one pass over a run of pixels
 _BACKWARD_PLANES = 7
@@ -47,6 +50,7 @@ _COORDINATES = np.concatenate(
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _rows_touched(splat, tile_y):
   """The run of the tile's pixels [begin, end) in the rows that the footprint touches."""
   first = np.ceil(max(splat[Y] - splat[REACH_Y] - F(0.5) - F(tile_y), F(0)))
@@ -55,6 +59,7 @@ def _rows_touched(splat, tile_y):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _any_alive(work):
   total = F(0)
   for p in range(_PIXELS):
@@ -63,6 +68,7 @@ def _any_alive(work):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _interleave(index, count):
   """Even tiles first, then odd ones: static halves of the loop then hold equal work."""
   evens = (count + 1) // 2
@@ -70,6 +76,7 @@ def _interleave(index, count):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _blend(splat, constants, corner_x, corner_y, run, count):
   """Composites one Gaussian over `count` pixels; leaves its blending weights behind.
 
@@ -99,17 +106,20 @@ def _blend(splat, constants, corner_x, corner_y, run, count):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _feature(features, i, channel):
   """One feature, zero past the last channel: channels are taken four at a time."""
   return features[i, channel] if channel < features.shape[1] else F(0)
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _padded_channels(channels):
   return (channels + _GROUP - 1) // _GROUP * _GROUP
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _add_features(features, i, run, begin, count, blended):
   """Adds weight · feature to the planes of a tile, four channels a pass."""
   for channel in range(0, features.shape[1], _GROUP):
@@ -125,6 +135,7 @@ def _add_features(features, i, run, begin, count, blended):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _shade(features, i, run, begin, count, cotangent):
   """Fills the plane ⟨feature, cotangent⟩, four channels a pass."""
   for channel in range(0, features.shape[1], _GROUP):
@@ -143,6 +154,7 @@ def _shade(features, i, run, begin, count, cotangent):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _feature_gradients(run, begin, count, cotangent, channels, gradient):
   """Writes Σ weight · cotangent of every channel behind the first six entries of the row."""
   for channel in range(0, channels, _GROUP):
@@ -165,9 +177,8 @@ def _feature_gradients(run, begin, count, cotangent, channels, gradient):
 
 
 @numba.njit(parallel=True, fastmath=FAST, cache=True)
-def composite(
-  tile_start, gaussian, splats, features, background, constants, image, transmittance
-):
+@no_type_check
+def composite(tile_start, gaussian, splats, features, background, constants, image, transmittance):
   """Renders every tile: blended features over the background, and final transmittance.
 
   Args:
@@ -212,6 +223,7 @@ def composite(
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _blend_backward(splat, constants, corner_x, corner_y, run, count, gradient):
   """`_blend` again, and the gradients of this Gaussian's centre, conic and opacity.
 
@@ -259,6 +271,7 @@ def _blend_backward(splat, constants, corner_x, corner_y, run, count, gradient):
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def _load_cotangents(images, cotangents, tile_x, tile_y, work, cotangent):
   """Fills a tile's planes: pixels inside the image are alive, S is the whole pixel's sum."""
   image, transmittance = images
@@ -275,9 +288,8 @@ def _load_cotangents(images, cotangents, tile_x, tile_y, work, cotangent):
 
 
 @numba.njit(parallel=True, fastmath=FAST, cache=True)
-def composite_backward(
-  instances, splats, features, constants, images, cotangents, gradients
-):
+@no_type_check
+def composite_backward(instances, splats, features, constants, images, cotangents, gradients):
   """One gradient row per instance, in emission order: no two tiles write the same memory.
 
   Args:

@@ -1,8 +1,8 @@
 """Native-speed CPU rasterizer: numba kernels called from jit through XLA's FFI (`host_call`).
 
 Everything runs here, projection and its adjoint included; memory is dynamic, so this implementation
-never overflows: when the instances exceed the capacity, the tile lists are not kept for the backward
-pass but built again.
+never overflows: when the instances exceed the capacity, the tile lists are not kept for the
+backward pass but built again.
 """
 
 import math
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from sa0_kernels import host_call
 from sa0_kernels.projection import ProjectionView, frustum_limits
 from sa0_kernels.rasterize import numba_binning, numba_composite, numba_project
-from sa0_kernels.rasterize.numba_math import GRADIENT_COLUMNS, SPLAT_COLUMNS, TILE
+from sa0_kernels.rasterize.numba_layout import GRADIENT_COLUMNS, SPLAT_COLUMNS, TILE
 from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs
 
 
@@ -135,19 +135,6 @@ def _scratch(*shape: int) -> np.ndarray:
   return _local.scratch[:size].reshape(shape)
 
 
-def _slots(arrays: list[np.ndarray], ranks: tuple[int, ...]) -> list[list[np.ndarray]]:
-  """Splits the leading (vmapped) axes off arrays whose own ranks are known: one list per scene."""
-  leading = [a.shape[: a.ndim - rank] for a, rank in zip(arrays, ranks, strict=True)]
-  batch = np.broadcast_shapes(*leading)
-  return [
-    [
-      a[tuple(0 if size == 1 else i for i, size in zip(index, lead, strict=True))]
-      for a, lead in zip(arrays, leading, strict=True)
-    ]
-    for index in np.ndindex(batch)
-  ]
-
-
 _SCENE_RANKS = (2, 2, 2, 1, 2, 1, 2, 1, 1)
 _IMAGE_RANKS = (3, 2)
 _COUNT_RANKS = (1,)
@@ -159,11 +146,13 @@ def _forward_host(arguments: list[np.ndarray], results: list[np.ndarray]) -> Non
   """Host side of the forward pass: image, transmittance, counts, then the lists if wanted."""
   ranks = _SCENE_RANKS + _IMAGE_RANKS + _COUNT_RANKS + _LIST_RANKS
   split = len(_SCENE_RANKS)
-  for slot in _slots(arguments + results, ranks[: len(arguments) + len(results)]):
-    scene = _Scene(*slot[:split])
+  for slot in host_call.slots(arguments + results, ranks[: len(arguments) + len(results)]):
+    scene = _Scene._make(slot[:split])
     image, transmittance, counts, *kept = slot[split:]
     height, width = transmittance.shape
-    into = _Lists(*kept, counts) if kept else _empty_lists(len(scene.means), _num_tiles(height, width))
+    if not kept:
+      kept = list(_empty_lists(len(scene.means), _num_tiles(height, width))[:-1])
+    into = _Lists._make((*kept, counts))
     lists = _project_and_bin(scene, (height, width), into)
     counts[:] = lists.counts
     numba_composite.composite(
@@ -182,12 +171,12 @@ def _backward_host(arguments: list[np.ndarray], results: list[np.ndarray]) -> No
   """Host side of the backward pass: gradients of the Gaussians, and 16 of the camera."""
   ranks = _SCENE_RANKS + _COUNT_RANKS + _LIST_RANKS + 2 * _IMAGE_RANKS + _GRADIENT_RANKS
   ends = np.cumsum([len(_SCENE_RANKS), 1 + len(_LIST_RANKS), 2, 2])
-  for slot in _slots(arguments + results, ranks):
-    scene = _Scene(*slot[: ends[0]])
+  for slot in host_call.slots(arguments + results, ranks):
+    scene = _Scene._make(slot[: ends[0]])
     counts, *kept = slot[ends[0] : ends[1]]
     image, transmittance = slot[ends[1] : ends[2]]
     *outputs, d_camera = slot[ends[3] :]
-    lists = _Lists(*kept, counts)
+    lists = _Lists._make((*kept, counts))
     instances, visible, _ = (int(c) for c in counts)
     if instances > len(lists.gaussian):  # they were not kept: see the module's docstring
       height, width = transmittance.shape
@@ -279,4 +268,4 @@ def backward(
   )
   d_pose = jnp.zeros((4, 4), d_camera.dtype).at[:3].set(d_camera[:12].reshape(3, 4))
   d_background = jnp.einsum('hw,hwc->c', images[1], d_features)
-  return SplatInputs(*gradients, d_background, d_pose, d_camera[12:])
+  return SplatInputs._make((*gradients, d_background, d_pose, d_camera[12:]))

@@ -1,18 +1,19 @@
-"""Projection of Gaussians and its adjoint, one Gaussian at a time (see `sa0_kernels.projection`)."""
+"""Projection of Gaussians and its adjoint, one at a time (see `sa0_kernels.projection`)."""
+
+from typing import no_type_check
 
 import numba
 import numpy as np
 
-from sa0_kernels.rasterize.numba_math import (
+from sa0_kernels.numba_math import FAST, F
+from sa0_kernels.rasterize.numba_layout import (
   CONIC_A,
   CONIC_B,
   CONIC_C,
   EXPONENT_MAX,
-  FAST,
   GRADIENT_COLUMNS,
   OPACITY,
   REACH_Y,
-  F,
   X,
   Y,
 )
@@ -25,6 +26,7 @@ BLUR, ALPHA_MAX, ALPHA_MIN, TRANSMITTANCE_MIN, NEAR, LOW_X, HIGH_X, LOW_Y, HIGH_
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _rotation(quats, i):
   """Rotation matrix entries of the normalised quaternion, row by row, and the unit quaternion."""
   qw, qx, qy, qz = quats[i, 0], quats[i, 1], quats[i, 2], quats[i, 3]
@@ -50,11 +52,13 @@ def _rotation(quats, i):
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _clamp(value, low, high):
   return min(max(value, low), high)
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _to_camera(means, view, i):
   m0, m1, m2 = means[i, 0], means[i, 1], means[i, 2]
   return (
@@ -65,28 +69,29 @@ def _to_camera(means, view, i):
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
+def _finite(value):
+  return abs(value) <= F(3.4028235e38)  # false for NaN
+
+
+@numba.njit(fastmath=FAST)
+@no_type_check
 def _is_valid(means, quats, scales, opacities, features, i):
   """All inputs finite, a rotation, no negative scale (the same rule as every implementation)."""
-  total = F(0)
-  length = F(0)
+  valid = _finite(opacities[i])
   for j in range(3):
-    total += abs(means[i, j]) + abs(scales[i, j])
-    if scales[i, j] < F(0):
-      return False
+    valid &= _finite(means[i, j]) & _finite(scales[i, j]) & (scales[i, j] >= F(0))
+  length = F(0)
   for j in range(4):
     length += quats[i, j] * quats[i, j]
+  valid &= _finite(length) & (length > F(1e-12))
   for j in range(features.shape[1]):
-    if not np.isfinite(features[i, j]):
-      return False
-  return (
-    np.isfinite(total)
-    and np.isfinite(length)
-    and np.isfinite(opacities[i])
-    and length > F(1e-12)
-  )
+    valid &= _finite(features[i, j])
+  return valid
 
 
 @numba.njit(parallel=True, fastmath=FAST, cache=True)
+@no_type_check
 def project(gaussians, pinhole, splats, depth):
   """Fills packed splat rows and depths; depth is infinite where there is nothing to draw.
 
@@ -148,6 +153,7 @@ def project(gaussians, pinhole, splats, depth):
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _sum_rows(rows, begin, end, total):
   for c in range(total.shape[0]):
     total[c] = F(0)
@@ -157,6 +163,7 @@ def _sum_rows(rows, begin, end, total):
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _covariance_gradient(splats, i, g):
   """Gradient of the 2D covariance entries from that of the conic: −Q G Q, off-diagonal doubled."""
   a, b, c = splats[i, CONIC_A], splats[i, CONIC_B], splats[i, CONIC_C]
@@ -167,6 +174,7 @@ def _covariance_gradient(splats, i, g):
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _quaternion_gradient(r, g, d_quats, i):
   """Chains the gradient g [3, 3] of the rotation matrix to the un-normalised quaternion."""
   w, x, y, z, inverse = r[9], r[10], r[11], r[12], r[13]
@@ -198,6 +206,7 @@ def _quaternion_gradient(r, g, d_quats, i):
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _jacobian_rows(view, j00, j02, j11, j12):
   """The two rows of J·W: image-plane derivatives along the world axes."""
   return (
@@ -215,6 +224,7 @@ def _jacobian_rows(view, j00, j02, j11, j12):
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _shape_gradient(r, scales, i, rows, g_covariance, d_scales, d_rotation, d_rows):
   """Chains the 2D covariance to scales, rotation matrix and the rows of J·W.
 
@@ -251,6 +261,7 @@ def _shape_gradient(r, scales, i, rows, g_covariance, d_scales, d_rotation, d_ro
 
 
 @numba.njit(fastmath=FAST)
+@no_type_check
 def _gaussian_gradient(i, g, splats, inputs, pinhole, d_inputs, scratch, d_camera):
   """Chains one Gaussian's image-space gradient g to its inputs; adds its share to the camera's."""
   means, quats, scales = inputs
@@ -301,6 +312,7 @@ def _gaussian_gradient(i, g, splats, inputs, pinhole, d_inputs, scratch, d_camer
 
 
 @numba.njit(parallel=True, fastmath=FAST, cache=True)
+@no_type_check
 def project_backward(order, offsets, rows, splats, inputs, pinhole, outputs, d_camera):
   """Sums each Gaussian's instance rows and chains them to its inputs and to the camera.
 

@@ -3,9 +3,11 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from sa0_kernels import pytree
+from sa0_kernels.typing import ArrayLike
 
 MAX_CHANNELS = 64
 
@@ -14,7 +16,7 @@ def _static(default: object) -> object:
   return dataclasses.field(default=default, metadata={'static': True})
 
 
-@jax.tree_util.register_dataclass
+@pytree.register
 @dataclasses.dataclass(frozen=True)
 class RasterConfig:
   """How Gaussians become pixels; the defaults are those of Kerbl et al. 2023 (INRIA).
@@ -35,7 +37,7 @@ class RasterConfig:
       the number of Gaussians. See `grow_capacity`.
   """
 
-  background: Float[Array | np.ndarray, ' c'] | None = None
+  background: Float[ArrayLike, ' c'] | None = None
   blur: float = _static(0.3)  # type: ignore[assignment]
   alpha_max: float = _static(0.99)  # type: ignore[assignment]
   alpha_min: float = _static(1.0 / 255.0)  # type: ignore[assignment]
@@ -45,7 +47,7 @@ class RasterConfig:
   tile_size: int | None = _static(None)  # type: ignore[assignment]
   capacity: int | None = _static(None)  # type: ignore[assignment]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if not 0.0 < self.alpha_max < 1.0 or not 0.0 < self.alpha_min < self.alpha_max:
       raise ValueError(
         'RasterConfig: need 0 < alpha_min < alpha_max < 1, got '
@@ -62,7 +64,7 @@ class RasterConfig:
       raise ValueError(f'RasterConfig: capacity must be positive, got {self.capacity}')
 
 
-@jax.tree_util.register_dataclass
+@pytree.register
 @dataclasses.dataclass(frozen=True)
 class RasterOutput:
   """One rendered image, or a batch of them.
@@ -70,7 +72,7 @@ class RasterOutput:
   Attributes:
     features: [*batch, h, w, c] blended features over the background.
     alpha: [*batch, h, w] 1 − Π(1 − α).
-    num_instances: [*batch] true number of (Gaussian, tile) pairs, also when it exceeds the capacity.
+    num_instances: [*batch] true number of (Gaussian, tile) pairs, even beyond the capacity.
     overflowed: [*batch] True where instances did not fit the capacity and the image is therefore
       WRONG: grow (see `grow_capacity`) and render again.
     num_invalid: [*batch] Gaussians left out because an input of theirs is NaN, infinite, a zero

@@ -61,9 +61,7 @@ def _walks(settings: Settings, tile: int, tile_start: Array) -> tuple[_Walk, Arr
   lengths = tile_start[1:] - tile_start[:-1]
   by_length = jnp.argsort(-lengths, stable=True).astype(jnp.int32)
   # The padding repeats tile 0 with an empty list; `_scatter_tiles` drops it.
-  padded = jnp.concatenate(
-    [by_length, jnp.zeros(groups * group - num_tiles, jnp.int32)]
-  )
+  padded = jnp.concatenate([by_length, jnp.zeros(groups * group - num_tiles, jnp.int32)])
   real = jnp.arange(groups * group) < num_tiles
   start = tile_start[padded]
   end = jnp.where(real, tile_start[padded + 1], start)
@@ -131,7 +129,7 @@ def _triangle(dtype: Any) -> Array:
 
 
 def _advance(log_t: Array, final: Array, alphas: _Alphas) -> tuple[Array, Array]:
-  """Log transmittance behind a chunk (−inf once stopped) and its value at the last kept Gaussian."""
+  """Log transmittance behind a chunk (−inf once stopped), and behind the last kept Gaussian."""
   log_pass = jnp.where(alphas.kept, jnp.log1p(-alphas.alpha), 0.0)
   final = final + jnp.sum(log_pass, axis=-1)
   return jnp.where(alphas.kept[:, :, -1], final, -jnp.inf), final
@@ -151,7 +149,7 @@ def _composite(
   log_t = jnp.where(inside, zero, -jnp.inf)
   image = jnp.zeros((*zero.shape, splats.features.shape[1]), zero.dtype)
 
-  def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
+  def body(state: Any) -> Any:
     step, log_t, final, image = state
     chunk, _ = _gather(splats, gaussian, walk, step)
     alphas = _alphas(settings, chunk, walk, log_t)
@@ -210,7 +208,7 @@ def _composite_backward(
   log_t = jnp.where(inside, zero, -jnp.inf)
   emission = jnp.append(lists.emission, jnp.int32(rows.shape[0]))  # out of range: dropped
 
-  def body(state: tuple[Array, ...]) -> tuple[Array, ...]:
+  def body(state: Any) -> Any:
     step, log_t, final, behind, rows = state
     chunk, index = _gather(splats, lists.gaussian, walk, step)
     alphas = _alphas(settings, chunk, walk, log_t)

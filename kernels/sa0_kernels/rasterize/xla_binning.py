@@ -1,4 +1,4 @@
-"""Tile lists with static shapes in plain XLA: one depth sort, expansion, one stable sort by tile."""
+"""Tile lists with static shapes in XLA: one depth sort, expansion, one stable sort by tile."""
 
 from typing import NamedTuple
 
@@ -100,8 +100,8 @@ def build_tile_lists(
     exponent_max: exponent at which each contribution ends.
 
   Returns:
-    The lists, of the static length `settings.capacity(n)`. When `num_instances` exceeds it the lists
-    are truncated and the image must be discarded.
+    The lists, of the static length `settings.capacity(n)`. When `num_instances` exceeds it the
+    lists are truncated and the image must be discarded.
   """
   n, capacity = projection.xy.shape[0], settings.capacity(projection.xy.shape[0])
   tiles_x = -(-settings.width // tile)
@@ -124,8 +124,6 @@ def build_tile_lists(
   hit = _meets_tile(footprints, corner, tile, (settings.width, settings.height))
   hit &= emission < ends[-1]
   key = jnp.where(hit, tile_xy[:, 1] * tiles_x + tile_xy[:, 0], num_tiles)
-  key, gaussian, emission = jax.lax.sort(
-    (key, gaussian, emission), num_keys=1, is_stable=True
-  )
+  key, gaussian, emission = jax.lax.sort((key, gaussian, emission), num_keys=1, is_stable=True)
   tile_start = jnp.searchsorted(key, jnp.arange(num_tiles + 1)).astype(jnp.int32)
   return TileLists(gaussian, emission, tile_start, owner, order, ends[-1])

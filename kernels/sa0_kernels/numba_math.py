@@ -1,9 +1,14 @@
 """Scalar helpers shared by the numba kernels.
 
-`FAST` lets LLVM reorder and contract arithmetic, which vectorises the pixel loops, but keeps NaN and
-infinity meaningful: the kernels test for them. Reordering is fixed at compile time, so results do
-not change between runs or thread counts.
+`FAST` lets LLVM reorder and contract arithmetic, which vectorises the pixel loops, but keeps NaN
+and infinity meaningful: the kernels test for them. Reordering is fixed at compile time, so results
+do not change between runs or thread counts.
+
+Compiled functions carry `@no_type_check`: numba infers their types, and run-time annotation
+checkers (jaxtyping's import hook) must hand it the bare function.
 """
+
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -14,28 +19,20 @@ from numba.extending import intrinsic
 FAST = {'contract', 'reassoc', 'nsz', 'arcp', 'afn'}
 F = np.float32
 
-# Columns of a packed splat row: centre x, y; conic A, B, C; opacity; exponent at which the
-# contribution falls under alpha_min; half height of the footprint.
-SPLAT_COLUMNS = 8
-X, Y, CONIC_A, CONIC_B, CONIC_C, OPACITY, EXPONENT_MAX, REACH_Y = range(SPLAT_COLUMNS)
-
-# Columns of a per-instance gradient row, before the features.
-GRADIENT_COLUMNS = 6
-
-TILE = 16  # pixels a side; a row of a tile is one or two vector registers
-
 
 @intrinsic
-def _as_float(typing_context, bits):  # type: ignore[no-untyped-def]
+@no_type_check
+def _as_float(typing_context, bits):
   """Reinterprets the bits of an int32 as a float32."""
 
-  def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+  def generate(context, builder, signature, arguments):
     return builder.bitcast(arguments[0], ir.FloatType())
 
   return types.float32(types.int32), generate
 
 
 @numba.njit(fastmath=FAST, inline='always')
+@no_type_check
 def exp_negative(x):
   """exp(−x) for 0 ≤ x ≤ 80, relative error under 1e-6; branch-free, so pixel loops vectorise.
 

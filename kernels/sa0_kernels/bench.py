@@ -1,0 +1,199 @@
+"""Times the rasterizer on the standard workload and measures its errors.
+
+    python -m sa0_kernels.bench --json rasterizer.json
+
+Times are forward + backward, projection included, through jit, with cotangents given: what one
+optimisation step pays. Errors are relative L2 against the reference in float64, or against an
+oracle file (`--oracle`): an .npz with img, alpha, v_means, v_quats, v_scales, v_opac, v_feat for
+the 256 px, three-channel case.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sa0_kernels.camera import Camera
+from sa0_kernels.rasterize import implementations, rasterize
+from sa0_kernels.workload import Workload, standard_workload
+
+CASES = ((256, 3), (512, 3), (512, 32))
+_NAMES = ('means', 'quats', 'scales', 'opacities', 'features')
+_ORACLE_KEYS = {
+  'image': 'img',
+  'alpha': 'alpha',
+  'means': 'v_means',
+  'quats': 'v_quats',
+  'scales': 'v_scales',
+  'opacities': 'v_opac',
+  'features': 'v_feat',
+}
+
+
+def _step(implementation: str | None, scene: Workload, channels: int, dtype: Any) -> Any:
+  """A jitted forward + backward pass and its arguments."""
+  resolution = scene.d_alpha.shape[0]
+  camera = Camera(
+    jnp.asarray(scene.world_to_camera, dtype),
+    jnp.asarray(scene.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]], dtype),
+    resolution,
+    resolution,
+  )
+  arrays = [getattr(scene, name) for name in _NAMES[:-1]] + [scene.features[:, :channels]]
+  cotangents = (scene.d_features[..., :channels], scene.d_alpha)
+
+  @jax.jit
+  def step(arrays: Any, cotangents: Any) -> Any:
+    def image_and_alpha(*arrays: Any) -> Any:
+      output = rasterize(*arrays, camera, implementation=implementation)
+      return output.features, output.alpha
+
+    images, pullback = jax.vjp(image_and_alpha, *arrays)
+    return images, pullback(cotangents)
+
+  return step, jax.tree.map(lambda a: jnp.asarray(a, dtype), (arrays, cotangents))
+
+
+def _results(implementation: str, resolution: int, channels: int, dtype: Any) -> dict[str, Any]:
+  step, arguments = _step(implementation, standard_workload(resolution), channels, dtype)
+  (image, alpha), gradients = step(*arguments)
+  values = {'image': image, 'alpha': alpha, **dict(zip(_NAMES, gradients, strict=True))}
+  return {name: np.asarray(value, np.float64) for name, value in values.items()}
+
+
+def compute_oracle(resolution: int, channels: int) -> dict[str, Any]:
+  """Image, alpha and gradients of the workload by the reference in float64."""
+  with jax.enable_x64(True):
+    return _results('reference', resolution, channels, jnp.float64)
+
+
+def load_oracle(path: str) -> dict[str, Any]:
+  """Reads an oracle file (see the module's docstring)."""
+  with np.load(path, allow_pickle=False) as file:
+    return {name: np.asarray(file[key], np.float64) for name, key in _ORACLE_KEYS.items()}
+
+
+def errors(
+  implementation: str,
+  oracle: dict[str, Any],
+  *,
+  resolution: int,
+  channels: int,
+  dtype: Any = jnp.float32,
+) -> dict[str, float]:
+  """Relative L2 error of image, alpha and every gradient against an oracle."""
+  results = _results(implementation, resolution, channels, dtype)
+  return {
+    name: float(np.linalg.norm(results[name] - expected) / np.linalg.norm(expected))
+    for name, expected in oracle.items()
+  }
+
+
+def measure(
+  implementation: str | None, resolution: int, channels: int, seconds: float = 3.0
+) -> dict[str, Any]:
+  """Milliseconds of forward + backward, and whether two runs gave the same bits."""
+  scene = standard_workload(resolution)
+  step, arguments = _step(implementation, scene, channels, jnp.float32)
+  begin = time.perf_counter()
+  first = jax.block_until_ready(step(*arguments))
+  compile_seconds = time.perf_counter() - begin
+  second = jax.block_until_ready(step(*arguments))
+  equal = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), first, second)
+  times: list[float] = []
+  while len(times) < 5 or sum(times) < seconds:
+    begin = time.perf_counter()
+    jax.block_until_ready(step(*arguments))
+    times.append(time.perf_counter() - begin)
+  return {
+    'resolution': resolution,
+    'channels': channels,
+    'milliseconds_median': 1e3 * statistics.median(times),
+    'milliseconds_min': 1e3 * min(times),
+    'runs': len(times),
+    'first_call_seconds': compile_seconds,
+    'bit_equal': all(jax.tree.leaves(equal)),
+  }
+
+
+def run(names: list[str], oracle_path: str | None = None) -> dict[str, Any]:
+  """Benchmarks the named implementations on every case.
+
+  Args:
+    names: implementations; those that cannot run here are reported with the reason.
+    oracle_path: oracle file, or None to compute it with the reference in float64.
+
+  Returns:
+    A JSON-serialisable report.
+  """
+  oracle = load_oracle(oracle_path) if oracle_path else compute_oracle(256, 3)
+  report: dict[str, Any] = {
+    'workload': 'standard, 58173 Gaussians, forward + backward through jit',
+    'device': str(jax.devices()[0].device_kind),
+    'processor': platform.processor() or platform.machine(),
+    'cpu_count': os.cpu_count(),
+    'jax': jax.__version__,
+    'oracle': oracle_path or 'reference implementation in float64',
+    'implementations': {},
+  }
+  reasons = implementations()
+  for name in names:
+    if reasons[name]:
+      report['implementations'][name] = {'unusable': reasons[name]}
+      continue
+    cases = [measure(name, *case) for case in CASES]
+    report['implementations'][name] = {
+      'cases': cases,
+      'errors_256_rgb': errors(name, oracle, resolution=256, channels=3),
+    }
+  return report
+
+
+def table(report: dict[str, Any]) -> str:
+  """The report as text."""
+  lines = [f'{report["workload"]}; {report["device"]}, {report["cpu_count"]} cores']
+  for name, result in report['implementations'].items():
+    if 'unusable' in result:
+      lines.append(f'{name:10} unusable: {result["unusable"]}')
+      continue
+    for case in result['cases']:
+      lines.append(
+        f'{name:10} {case["resolution"]}² x {case["channels"]:2} channels  '
+        f'median {case["milliseconds_median"]:7.1f} ms  min {case["milliseconds_min"]:7.1f} ms  '
+        f'bit-equal {case["bit_equal"]}'
+      )
+    worst = max((v, k) for k, v in result['errors_256_rgb'].items() if k != 'image')
+    lines.append(
+      f'{name:10} error at 256²: image {result["errors_256_rgb"]["image"]:.1e}, '
+      f'worst gradient {worst[0]:.1e} ({worst[1]})'
+    )
+  return '\n'.join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+  """Command line."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--json', help='write the report here')
+  parser.add_argument('--oracle', help='oracle .npz for the 256 px case')
+  parser.add_argument(
+    '--implementation', action='append', choices=sorted(implementations()), help='default: all'
+  )
+  options = parser.parse_args(arguments)
+  report = run(options.implementation or list(implementations()), options.oracle)
+  print(table(report))
+  if options.json:
+    with open(options.json, 'w') as file:
+      json.dump(report, file, indent=2)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,53 @@
+"""Picks an implementation of an operation from static facts, and says why not when it cannot."""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import jax
+
+
+def load(implementations: Mapping[str, str], name: str) -> ModuleType:
+  """The module of an implementation; imported when first used, for numba's import is slow."""
+  return importlib.import_module(implementations[name])
+
+
+def choose(
+  operation: str, implementations: Mapping[str, str], name: str | None, *inputs: Any
+) -> str:
+  """Name of the implementation to run.
+
+  Args:
+    operation: for messages.
+    implementations: name → module with `unsupported(*inputs) -> list of reasons`.
+    name: the caller's choice, or None for the fastest that can run.
+    *inputs: passed to `unsupported`.
+
+  Raises:
+    ValueError: no implementation of this name.
+    NotImplementedError: the chosen one cannot run these inputs; the message says why.
+  """
+  if name is None:
+    usable = jax.default_backend() == 'cpu' and not missing('numba')
+    if usable and not load(implementations, 'numba').unsupported(*inputs):
+      return 'numba'
+    return 'xla'
+  if name not in implementations:
+    known = ', '.join(sorted(implementations))
+    raise ValueError(f'{operation}: no implementation {name!r}; there are {known}')
+  reason = missing(name)
+  reasons = [reason] if reason else load(implementations, name).unsupported(*inputs)
+  if reasons:
+    raise NotImplementedError(
+      f'{operation}: implementation {name!r} cannot run this: ' + '; '.join(reasons)
+    )
+  return name
+
+
+def missing(name: str) -> str:
+  """What has to be installed for an implementation, or ''."""
+  if name == 'numba' and importlib.util.find_spec('numba') is None:
+    return 'numba is not installed: pip install "sa0-jax[cpu]"'
+  return ''

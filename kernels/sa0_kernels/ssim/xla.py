@@ -1,0 +1,79 @@
+"""Separable SSIM with its own adjoint: the window is symmetric, so a blur is its own transpose."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sa0_kernels.ssim.types import RADIUS, WINDOW, SsimConfig
+
+
+def unsupported(image: Array) -> list[str]:
+  """Reasons why this implementation cannot run: none."""
+  del image
+  return []
+
+
+def _blur(x: Float[Array, 'h w c']) -> Float[Array, 'h w c']:
+  """11 × 11 Gaussian window with zeros outside, as two passes of shifted sums."""
+  for axis in (0, 1):
+    size = x.shape[axis]
+    pads = [(RADIUS, RADIUS) if a == axis else (0, 0) for a in range(3)]
+    padded = jnp.pad(x, pads)
+    take = [slice(None)] * 3
+    total = jnp.zeros_like(x)
+    for k, weight in enumerate(WINDOW):
+      take[axis] = slice(k, k + size)
+      total = total + weight * padded[tuple(take)]
+    x = total
+  return x
+
+
+def _parts(config: SsimConfig, image: Array, target: Array) -> tuple[Array, Array, Array, Array]:
+  """SSIM per pixel, and its derivatives by mean(a), E[aa] and E[ab]."""
+  c1, c2 = config.stabilizers
+  channels = image.shape[-1]
+  moments = [image, target, image * image, target * target, image * target]
+  blurred = _blur(jnp.concatenate(moments, axis=-1))
+  mean_a, mean_b, e_aa, e_bb, e_ab = (
+    blurred[..., i * channels : (i + 1) * channels] for i in range(5)
+  )
+  a1 = 2 * mean_a * mean_b + c1
+  a2 = 2 * (e_ab - mean_a * mean_b) + c2
+  b1 = mean_a * mean_a + mean_b * mean_b + c1
+  b2 = e_aa - mean_a * mean_a + e_bb - mean_b * mean_b + c2
+  inverse = 1.0 / (b1 * b2)
+  ratio = a1 * a2 * inverse
+  d_mean = 2 * mean_b * (a2 - a1) * inverse - 2 * mean_a * ratio * (1.0 / b1 - 1.0 / b2)
+  return ratio, d_mean, -ratio / b2, 2 * a1 * inverse
+
+
+def _inside(config: SsimConfig, image: Array) -> Array:
+  """[h, w, 1] 1/count where a pixel counts, else 0."""
+  height, width, channels = image.shape
+  m = config.margin
+  rows = (jnp.arange(height) >= m) & (jnp.arange(height) < height - m)
+  columns = (jnp.arange(width) >= m) & (jnp.arange(width) < width - m)
+  count = (height - 2 * m) * (width - 2 * m) * channels
+  return (rows[:, None] & columns)[..., None].astype(image.dtype) / count
+
+
+def index(config: SsimConfig, image: Array, target: Array) -> Array:
+  """Mean SSIM."""
+  return jnp.sum(_parts(config, image, target)[0] * _inside(config, image))
+
+
+def forward(config: SsimConfig, image: Array, target: Array) -> tuple[Array, Any]:
+  """The index, and what `backward` needs."""
+  ratio, *derivatives = _parts(config, image, target)
+  return jnp.sum(ratio * _inside(config, image)), (image, target, derivatives)
+
+
+def backward(config: SsimConfig, residuals: Any, cotangent: Array) -> Array:
+  """Gradient of the image."""
+  image, target, derivatives = residuals
+  channels = image.shape[-1]
+  weight = cotangent * _inside(config, image)
+  blurred = _blur(jnp.concatenate([d * weight for d in derivatives], axis=-1))
+  d_mean, d_aa, d_ab = (blurred[..., i * channels : (i + 1) * channels] for i in range(3))
+  return d_mean + 2 * image * d_aa + target * d_ab

@@ -1,0 +1,387 @@
+"""One suite over all implementations: the reference decides what is correct."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sa0_kernels import Camera, RasterConfig, grow_capacity, implementations, rasterize
+
+from tests.kernels.scenes import random_scene, rasterize_arrays, relative_error
+
+FAST = ['numba', 'xla']
+ALL = ['reference', *FAST]
+
+
+@pytest.mark.parametrize('implementation', FAST)
+@pytest.mark.parametrize(
+  ('width', 'height', 'channels'), [(40, 24, 3), (17, 33, 5), (32, 16, 32), (5, 3, 64)]
+)
+def test_image_equals_reference(implementation, width, height, channels):
+  scene = random_scene(width=width, height=height, channels=channels, seed=width)
+  expected = scene.render('reference')
+  actual = scene.render(implementation)
+  assert relative_error(actual.features, expected.features) < 1e-4
+  np.testing.assert_allclose(actual.alpha, expected.alpha, atol=2e-3)
+  assert relative_error(actual.alpha, expected.alpha) < 1e-4
+  assert not actual.overflowed
+  assert actual.num_instances > 0
+  assert actual.num_invalid == 0
+
+
+@pytest.mark.parametrize('implementation', FAST)
+@pytest.mark.parametrize(('width', 'height', 'channels'), [(40, 24, 3), (17, 33, 5), (32, 16, 32)])
+def test_gradients_equal_reference(implementation, width, height, channels):
+  scene = random_scene(width=width, height=height, channels=channels, seed=height)
+  expected = scene.gradients('reference')
+  actual = scene.gradients(implementation)
+  for name in expected:
+    assert relative_error(actual[name], expected[name]) < 2e-3, name
+
+
+def test_xla_equals_reference_in_float64():
+  with jax.enable_x64(True):
+    scene = random_scene(dtype=np.float64, seed=3)
+    expected, actual = scene.render('reference'), scene.render('xla')
+    assert actual.features.dtype == np.float64
+    assert relative_error(actual.features, expected.features) < 1e-12
+    expected, actual = scene.gradients('reference'), scene.gradients('xla')
+    for name in expected:
+      assert relative_error(actual[name], expected[name]) < 1e-9, name
+
+
+@pytest.mark.parametrize('implementation', ['reference', 'xla'])
+def test_finite_differences(implementation):
+  """With the cut-offs far out the image is smooth, and differences must agree with gradients."""
+  config = RasterConfig(alpha_min=1e-9, transmittance_min=0.0, alpha_max=0.999)
+  with jax.enable_x64(True):
+    scene = random_scene(num_gaussians=12, width=20, height=18, dtype=np.float64, seed=11)
+    weights = np.random.default_rng(5).normal(size=(18, 20, 4))
+
+    def loss(arrays):
+      output = rasterize_arrays(arrays, (20, 18), implementation, config)
+      image = jnp.concatenate([output.features, output.alpha[..., None]], axis=-1)
+      return jnp.sum(image * weights)
+
+    arrays = {k: jnp.asarray(v) for k, v in scene.arrays().items()}
+    gradient = jax.jit(jax.grad(loss))(arrays)
+    compiled = jax.jit(loss)
+    rng = np.random.default_rng(1)
+    for name, value in arrays.items():
+      direction = rng.normal(size=value.shape)
+      if name == 'world_to_camera':
+        direction[3] = 0.0
+      step = 1e-6 * np.linalg.norm(value) / np.linalg.norm(direction)
+      ahead = compiled({**arrays, name: value + step * direction})
+      behind = compiled({**arrays, name: value - step * direction})
+      numeric = float(ahead - behind) / (2 * step)
+      analytic = float(jnp.sum(gradient[name] * direction))
+      assert numeric == pytest.approx(analytic, rel=1e-5, abs=1e-6), name
+
+
+@pytest.mark.parametrize('implementation', ALL)
+def test_one_gaussian_in_closed_form(implementation):
+  focal, depth, sigma, opacity = 100.0, 2.0, 0.05, 0.7
+  camera = Camera.from_matrices(
+    np.eye(4), np.array([[focal, 0, 10.5], [0, focal, 8.5], [0, 0, 1]]), width=21, height=17
+  )
+  output = rasterize(
+    np.array([[0.0, 0.0, depth]], np.float32),
+    np.array([[2.0, 0.0, 0.0, 0.0]], np.float32),  # any length
+    np.full((1, 3), sigma, np.float32),
+    np.array([opacity], np.float32),
+    np.array([[0.2, 0.5, 0.9]], np.float32),
+    camera,
+    RasterConfig(background=np.array([1.0, 1.0, 0.0], np.float32)),
+    implementation,
+  )
+  variance = (sigma * focal / depth) ** 2 + 0.3
+  y, x = np.mgrid[0:17, 0:21] + 0.5
+  alpha = opacity * np.exp(-0.5 * ((x - 10.5) ** 2 + (y - 8.5) ** 2) / variance)
+  alpha = np.where(alpha >= 1 / 255, alpha, 0.0)
+  expected = alpha[..., None] * [0.2, 0.5, 0.9] + (1 - alpha[..., None]) * [1.0, 1.0, 0.0]
+  np.testing.assert_allclose(output.alpha, alpha, atol=2e-6)
+  np.testing.assert_allclose(output.features, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize('implementation', ALL)
+def test_nothing_to_draw(implementation):
+  """No Gaussians, all behind the camera, all off screen, all transparent: the background."""
+  scene = random_scene()
+  background = np.broadcast_to(scene.background, (scene.height, scene.width, 3))
+  behind = scene.means - np.array([0, 0, 10], np.float32)
+  aside = scene.means + np.array([50, 0, 0], np.float32)
+  cases = [{'means': behind}, {'means': aside}, {'opacities': np.zeros(100, np.float32)}]
+  cases.append(
+    {k: scene.arrays()[k][:0] for k in ('means', 'quats', 'scales', 'opacities', 'features')}
+  )
+  for case in cases:
+    output = scene.render(implementation, **case)
+    np.testing.assert_array_equal(output.features, background)
+    assert not np.asarray(output.alpha).any()
+    assert output.num_instances == 0
+    arrays = {**scene.arrays(), **case}
+    changed = dataclasses.replace(scene, **arrays)
+    got = changed.gradients(implementation)
+    assert all(np.isfinite(np.asarray(v)).all() for v in got.values())
+    assert not np.asarray(got['means']).any()
+
+
+@pytest.mark.parametrize('implementation', FAST)
+def test_more_gaussians_in_a_tile_than_a_chunk(implementation):
+  """A hundred faint Gaussians over one pixel; the chunk of the XLA implementation is 32."""
+  rng = np.random.default_rng(2)
+  scene = random_scene()
+  means = rng.normal(size=(100, 3)) * [0.02, 0.02, 0.2]
+  scene = dataclasses.replace(
+    scene, means=means.astype(np.float32), opacities=np.full(100, 0.02, np.float32)
+  )
+  expected, actual = scene.render('reference'), scene.render(implementation)
+  assert relative_error(actual.features, expected.features) < 1e-4
+  wanted, got = scene.gradients('reference'), scene.gradients(implementation)
+  for name in wanted:
+    assert relative_error(got[name], wanted[name]) < 2e-3, name
+
+
+@pytest.mark.parametrize('implementation', FAST)
+def test_stops_where_the_reference_stops(implementation):
+  """Opaque layers: nothing behind the stop may contribute, and its gradient is exactly zero."""
+  scene = random_scene()
+  depth = np.linspace(-0.3, 0.3, 100)
+  means = np.stack([0 * depth, 0 * depth, depth], -1).astype(np.float32)
+  scene = dataclasses.replace(
+    scene,
+    means=means,
+    scales=np.full((100, 3), 1.0, np.float32),
+    opacities=np.full(100, 0.9, np.float32),
+    world_to_camera=np.eye(4, dtype=np.float32)
+    + np.float32([[0] * 4, [0] * 4, [0, 0, 0, 2], [0] * 4]),
+  )
+  expected, actual = scene.render('reference'), scene.render(implementation)
+  assert relative_error(actual.features, expected.features) < 1e-5
+  np.testing.assert_allclose(actual.alpha, expected.alpha, atol=1e-6)
+  got = scene.gradients(implementation)
+  assert np.asarray(got['features'])[:3].all()
+  assert not np.asarray(got['features'])[30:].any()
+
+
+@pytest.mark.parametrize('implementation', FAST)
+def test_huge_and_needle_scales(implementation):
+  scene = random_scene(seed=4)
+  scales = scene.scales.copy()
+  scales[:5] = 3.0
+  scales[5:20] *= np.float32([1e-4, 1.0, 6.0])
+  scales[20:25] = 0.0
+  scene = dataclasses.replace(scene, scales=scales)
+  expected, actual = scene.render('reference'), scene.render(implementation)
+  assert relative_error(actual.features, expected.features) < 3e-4
+  wanted, got = scene.gradients('reference'), scene.gradients(implementation)
+  for name in wanted:
+    assert relative_error(got[name], wanted[name]) < 5e-3, name
+
+
+@pytest.mark.parametrize('implementation', FAST)
+def test_far_off_screen_gaussians_use_the_clamped_jacobian(implementation):
+  scene = random_scene(num_gaussians=80, seed=6)
+  means = scene.means * np.float32([3.5, 3.5, 1.0])
+  scene = dataclasses.replace(scene, means=means, scales=scene.scales * 4)
+  expected, actual = scene.render('reference'), scene.render(implementation)
+  assert relative_error(actual.features, expected.features) < 1e-4
+  wanted, got = scene.gradients('reference'), scene.gradients(implementation)
+  for name in wanted:
+    assert relative_error(got[name], wanted[name]) < 2e-3, name
+
+
+INVALID = {
+  'means': np.nan,
+  'quats': 0.0,
+  'scales': -1.0,
+  'opacities': np.inf,
+  'features': np.nan,
+}
+
+
+@pytest.mark.parametrize('implementation', ALL)
+@pytest.mark.parametrize('name', list(INVALID))
+def test_invalid_gaussians_are_counted_and_disturb_nobody(implementation, name):
+  scene = random_scene()
+  spoiled = scene.arrays()[name].copy()
+  spoiled[7] = INVALID[name]
+  without = {
+    k: np.delete(v, 7, axis=0) if v.shape[:1] == (100,) else v for k, v in scene.arrays().items()
+  }
+  broken = dataclasses.replace(scene, **{name: spoiled})
+  expected, actual = scene.render(implementation, **without), broken.render(implementation)
+  assert actual.num_invalid == 1
+  np.testing.assert_array_equal(actual.features, expected.features)
+  got = broken.gradients(implementation)
+  wanted = dataclasses.replace(scene, **without).gradients(implementation)
+  for key, value in got.items():
+    value = np.asarray(value)
+    assert np.isfinite(value).all(), key
+    if value.shape[:1] == (100,):
+      assert not value[7].any(), key
+      value = np.delete(value, 7, axis=0)
+    np.testing.assert_allclose(value, wanted[key], rtol=1e-4, atol=1e-4, err_msg=key)
+
+
+@pytest.mark.parametrize('implementation', ALL)
+def test_order_of_gaussians_is_irrelevant(implementation):
+  scene = random_scene(seed=8)
+  order = np.random.default_rng(0).permutation(len(scene.means))
+  shuffled = dataclasses.replace(
+    scene,
+    **{k: getattr(scene, k)[order] for k in ('means', 'quats', 'scales', 'opacities', 'features')},
+  )
+  image, other = scene.render(implementation).features, shuffled.render(implementation).features
+  np.testing.assert_allclose(image, other, atol=1e-5)  # vectorised projection rounds by position
+
+
+@pytest.mark.parametrize('implementation', ALL)
+def test_rigid_motion_of_world_and_camera_changes_nothing(implementation):
+  scene = random_scene(seed=9)
+  c, s = np.cos(0.7), np.sin(0.7)
+  motion = np.eye(4)
+  motion[:3, :3] = [[c, -s, 0], [s, c, 0], [0, 0, 1]]
+  motion[:3, 3] = [0.3, -0.2, 0.5]
+  half = np.array([np.cos(0.35), 0, 0, np.sin(0.35)])
+  w, x, y, z = scene.quats.T
+  turned = np.stack(
+    [
+      half[0] * w - half[3] * z,
+      half[0] * x - half[3] * y,
+      half[0] * y + half[3] * x,
+      half[0] * z + half[3] * w,
+    ],
+    -1,
+  )
+  moved = scene.render(
+    implementation,
+    means=(scene.means @ motion[:3, :3].T + motion[:3, 3]).astype(np.float32),
+    quats=turned.astype(np.float32),
+    world_to_camera=(scene.world_to_camera @ np.linalg.inv(motion)).astype(np.float32),
+  )
+  assert relative_error(moved.features, scene.render(implementation).features) < 1e-4
+
+
+@pytest.mark.parametrize('implementation', ALL)
+def test_batch_of_cameras_equals_vmap_equals_loop(implementation):
+  scene = random_scene()
+  views = np.stack([scene.world_to_camera] * 3)
+  views[1, 0, 3] += 0.1
+  views[2, 2, 3] += 0.4
+  pinholes = np.stack([scene.intrinsics] * 3) * np.float32([[1.0], [1.1], [0.9]])
+  arrays = [
+    jnp.asarray(getattr(scene, k)) for k in ('means', 'quats', 'scales', 'opacities', 'features')
+  ]
+
+  @jax.jit
+  def one(view, pinhole, *gaussians):
+    camera = Camera(view, pinhole, scene.width, scene.height)
+    return rasterize(*gaussians, camera, implementation=implementation)
+
+  @jax.jit
+  def gradient(view, pinhole, *gaussians):
+    return jax.grad(lambda m: jnp.sum(one(view, pinhole, m, *gaussians[1:]).features ** 2))(
+      gaussians[0]
+    )
+
+  cameras = list(zip(views, pinholes, strict=True))
+  loop = [one(*camera, *arrays) for camera in cameras]
+  batched = one(views, pinholes, *arrays)
+  assert batched.features.shape == (3, scene.height, scene.width, 3)
+  assert batched.num_instances.shape == (3,)
+  mapped = jax.jit(jax.vmap(one))(views, pinholes, *(jnp.stack([a] * 3) for a in arrays))
+  for i in range(3):
+    np.testing.assert_allclose(batched.features[i], loop[i].features, atol=1e-6)
+    np.testing.assert_allclose(mapped.features[i], loop[i].features, atol=1e-6)
+    assert batched.num_instances[i] == loop[i].num_instances
+  summed = sum(gradient(*camera, *arrays) for camera in cameras)
+  assert relative_error(gradient(views, pinholes, *arrays), summed) < 1e-5
+
+
+@pytest.mark.parametrize('implementation', ['reference', 'xla'])
+def test_overflow_is_reported_and_recovered(implementation):
+  scene = random_scene()
+  config = RasterConfig(capacity=64)
+  output = scene.render(implementation, config)
+  assert output.overflowed
+  grown = grow_capacity(config, output)
+  assert grown is not None
+  assert grown.capacity & (grown.capacity - 1) == 0
+  again = scene.render(implementation, grown)
+  assert not again.overflowed
+  assert grow_capacity(grown, again) is None
+  np.testing.assert_array_equal(again.features, scene.render(implementation).features)
+
+
+def test_numba_needs_no_capacity():
+  """Lists that do not fit are built again in the backward pass: same image, same gradients."""
+  scene = random_scene()
+  small = RasterConfig(capacity=64)
+  assert not scene.render('numba', small).overflowed
+  full, rebuilt = scene.gradients('numba'), scene.gradients('numba', small)
+  for name in full:
+    np.testing.assert_array_equal(full[name], rebuilt[name], err_msg=name)
+
+
+@pytest.mark.parametrize('implementation', ALL)
+def test_same_bits_every_run(implementation):
+  scene = random_scene(seed=12)
+  first, second = (scene.gradients(implementation) for _ in range(2))
+  for name in first:
+    np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+def test_numba_bits_do_not_depend_on_the_thread_count():
+  numba = pytest.importorskip('numba')
+  scene = random_scene(seed=13)
+  threads = numba.get_num_threads()
+  try:
+    numba.set_num_threads(1)
+    alone = scene.gradients('numba')
+    image = scene.render('numba').features
+  finally:
+    numba.set_num_threads(threads)
+  np.testing.assert_array_equal(image, scene.render('numba').features)
+  for name, value in scene.gradients('numba').items():
+    np.testing.assert_array_equal(value, alone[name], err_msg=name)
+
+
+def test_inside_scan_and_remat():
+  scene = random_scene()
+  arrays = {k: jnp.asarray(v) for k, v in scene.arrays().items()}
+
+  @jax.jit
+  def descend(means):
+    def loss(means):
+      return jnp.mean(
+        jax.checkpoint(lambda m: scene.render(None, **{**arrays, 'means': m}).alpha)(means)
+      )
+
+    def step(means, _):
+      value, gradient = jax.value_and_grad(loss)(means)
+      return means - 0.1 * gradient, value
+
+    return jax.lax.scan(step, means, None, length=5)[1]
+
+  values = np.asarray(descend(arrays['means']))
+  assert (np.diff(values) < 0).all()
+
+
+def test_bad_arguments(unchecked_shapes):
+  scene = random_scene(num_gaussians=10)
+  with pytest.raises(ValueError, match=r'quats has shape \(9, 4\), expected \(10, 4\)'):
+    scene.render(None, quats=scene.quats[:9])
+  with pytest.raises(ValueError, match='1 to 64 channels'):
+    scene.render(None, features=np.ones((10, 65), np.float32), background=np.ones(65, np.float32))
+  with pytest.raises(ValueError, match='no implementation'):
+    scene.render('cuda')
+  with pytest.raises(ValueError, match='alpha_min'):
+    RasterConfig(alpha_min=0.0)
+  with pytest.raises(NotImplementedError, match='tiles are 16 px'):
+    scene.render('numba', RasterConfig(tile_size=8))
+  with jax.enable_x64(True), pytest.raises(NotImplementedError, match='float32'):
+    random_scene(num_gaussians=4, dtype=np.float64).render('numba')
+  assert set(implementations()) == {'numba', 'xla', 'reference'}
