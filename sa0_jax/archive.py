@@ -1,4 +1,4 @@
-"""Arrays in .npz files, read as data only and written whole or not at all."""
+"""Files written whole or not at all, and arrays in .npz files read as data only."""
 
 import contextlib
 import errno
@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import struct
 import zipfile
 import zlib
@@ -116,6 +117,28 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
     with contextlib.suppress(OSError):
       os.unlink(temporary)
     raise
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """Gives a new folder that takes the place of `path` once the block ends well.
+
+  What stood there before stays until then, and the new folder vanishes when the block fails.
+  """
+  target = Path(path)
+  token = secrets.token_hex(4)
+  temporary = target.with_name(f'.{target.name}.{token}')
+  retired = target.with_name(f'.{target.name}.{token}.old')
+  temporary.mkdir(parents=True)
+  try:
+    yield temporary
+    if target.exists():
+      os.rename(target, retired)
+    os.rename(temporary, target)
+  except BaseException:
+    shutil.rmtree(temporary, ignore_errors=True)
+    raise
+  shutil.rmtree(retired, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,10 @@ def _step(implementation: str | None, scene: Workload, channels: int, dtype: Any
   @jax.jit
   def step(arrays: Any, cotangents: Any) -> Any:
     def image_and_alpha(*arrays: Any) -> Any:
-      output = rasterize(*arrays, camera, implementation=implementation)
+      means, quats, scales, opacities, features = arrays
+      output = rasterize(
+        means, quats, scales, opacities, features, camera, implementation=implementation
+      )
       return output.features, output.alpha
 
     images, pullback = jax.vjp(image_and_alpha, *arrays)

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sa0_kernels import pytree
+from sa0_kernels.typing import ArrayLike
 
 
 @pytree.register
@@ -25,8 +26,8 @@ class Camera:
     height: image height in pixels (static).
   """
 
-  world_to_camera: Float[Array, '*batch 4 4']
-  intrinsics: Float[Array, '*batch 4']
+  world_to_camera: Float[ArrayLike, '*batch 4 4']
+  intrinsics: Float[ArrayLike, '*batch 4']
   width: int = dataclasses.field(metadata={'static': True})
   height: int = dataclasses.field(metadata={'static': True})
 

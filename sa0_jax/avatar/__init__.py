@@ -1,0 +1,1 @@
+"""The avatar: attributes, binding to the head mesh, and its file."""

@@ -1,0 +1,1 @@
+"""Captures: one convention for tracked frames, and everything that makes them."""

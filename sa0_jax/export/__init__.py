@@ -1,0 +1,1 @@
+"""Avatars in formats other programs open."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sa0_jax.head.archive import read_arrays, write_arrays
+from sa0_jax.archive import read_arrays, write_arrays
 from sa0_jax.head.model import HeadModel, LandmarkEmbedding
 
 FORMAT = 'sa0-head'

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sa0_jax.head.archive import atomic_write
+from sa0_jax.archive import atomic_write
 from sa0_jax.head.files import checked_head
 from sa0_jax.head.model import JOINT_PARENTS, HeadModel
 from sa0_jax.head.teeth import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sa0_jax.head.archive import read_arrays
+from sa0_jax.archive import read_arrays
 from sa0_jax.head.files import checked_landmarks
 from sa0_jax.head.model import LandmarkEmbedding
 from sa0_jax.head.unpickle import as_array, read_pickle

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from sa0_kernels import pytree
+from sa0_kernels.typing import ArrayLike
 
 from sa0_jax.geometry.rotations import axis_angle_to_matrix
 from sa0_jax.head.model import (
@@ -195,7 +196,7 @@ def _pose_landmarks(landmarks: LandmarkArrays, codes: HeadCodes) -> Float[Array,
 
 
 def _product(
-  codes: Float[Array, '*batch k'], basis: Float[Array, 'k n']
+  codes: Float[ArrayLike, '*batch k'], basis: Float[Array, 'k n']
 ) -> Float[Array, '*batch n']:
   return jnp.matmul(codes, basis, precision=_PRECISION)
 

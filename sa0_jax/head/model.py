@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from sa0_kernels import pytree
+from sa0_kernels.typing import ArrayLike
 
 JOINT_NAMES = ('root', 'neck', 'jaw', 'left_eye', 'right_eye')
 JOINT_PARENTS = (-1, 0, 1, 1, 1)
@@ -208,13 +209,13 @@ class HeadCodes:
     translation: [*batch, 3] metres, added after skinning.
   """
 
-  shape: Float[Array, '*#batch s']
-  expression: Float[Array, '*#batch e']
-  rotation: Float[Array, '*#batch 3']
-  neck: Float[Array, '*#batch 3']
-  jaw: Float[Array, '*#batch 3']
-  eyes: Float[Array, '*#batch 6']
-  translation: Float[Array, '*#batch 3']
+  shape: Float[ArrayLike, '*#batch s']
+  expression: Float[ArrayLike, '*#batch e']
+  rotation: Float[ArrayLike, '*#batch 3']
+  neck: Float[ArrayLike, '*#batch 3']
+  jaw: Float[ArrayLike, '*#batch 3']
+  eyes: Float[ArrayLike, '*#batch 6']
+  translation: Float[ArrayLike, '*#batch 3']
 
   @property
   def batch_shape(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sa0_jax.head.archive import read_shapes
+from sa0_jax.archive import read_shapes
 from sa0_jax.head.files import load_head_file, save_head
 from sa0_jax.head.flame_pickle import deduce_edition, load_flame_pickle
 from sa0_jax.head.landmark_files import read_landmarks

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from sa0_jax.head.archive import read_arrays
+from sa0_jax.archive import read_arrays
 
 _MAX_OBJ_BYTES = 64 << 20
 

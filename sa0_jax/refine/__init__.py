@@ -1,0 +1,1 @@
+"""Per-subject refinement: photometric optimisation of an avatar on a Capture."""

@@ -9,7 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from sa0_jax.head import archive, files
+from sa0_jax import archive
+from sa0_jax.head import files
 from sa0_jax.head.model import LandmarkEmbedding
 
 

@@ -1,0 +1,1 @@
+"""Synthetic subjects: procedural heads with skin and hair, lit and rendered as meshes."""

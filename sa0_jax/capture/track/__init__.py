@@ -1,0 +1,1 @@
+"""Our tracker: from a video or images to a Capture."""
