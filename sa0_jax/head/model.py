@@ -83,6 +83,8 @@ class HeadModel:
     expression_names: name of each expression direction; ARKit's names where it is one of them.
     components: [v] index into `component_names` for each vertex.
     component_names: names of the parts of the surface: 'skin', 'left_eye', 'teeth_upper', …
+    default_colors: [v, 3] RGB of each vertex for parts no picture shows (teeth, tongue, the mouth's
+      inside), or None.
   """
 
   name: str
@@ -101,6 +103,7 @@ class HeadModel:
   expression_names: tuple[str, ...] = ()
   components: Int[np.ndarray, ' v'] | None = None
   component_names: tuple[str, ...] = ('skin',)
+  default_colors: Float[np.ndarray, 'v 3'] | None = None
 
   @functools.cached_property
   def fingerprint(self) -> str:

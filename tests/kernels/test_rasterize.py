@@ -307,12 +307,12 @@ def test_overflow_is_reported_and_recovered(implementation):
   config = RasterConfig(capacity=64)
   output = scene.render(implementation, config)
   assert output.overflowed
-  grown = grow_capacity(config, output)
+  grown = grow_capacity(config, output.overflowed, output.num_instances)
   assert grown is not None
   assert grown.capacity & (grown.capacity - 1) == 0
   again = scene.render(implementation, grown)
   assert not again.overflowed
-  assert grow_capacity(grown, again) is None
+  assert grow_capacity(grown, again.overflowed, again.num_instances) is None
   np.testing.assert_array_equal(again.features, scene.render(implementation).features)
 
 

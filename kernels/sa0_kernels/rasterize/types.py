@@ -123,20 +123,23 @@ def next_power_of_two(n: int) -> int:
   return 1 << max(int(n) - 1, 0).bit_length()
 
 
-def grow_capacity(config: RasterConfig, output: RasterOutput) -> RasterConfig | None:
+def grow_capacity(
+  config: RasterConfig, overflowed: ArrayLike, num_instances: ArrayLike
+) -> RasterConfig | None:
   """The configuration to render again with, or None if nothing overflowed.
 
   Every host loop that renders calls this on its outputs (it waits for them), because XLA needs a
   static instance buffer and a silently dropped Gaussian would be a wrong image.
 
   Args:
-    config: the configuration `output` was rendered with.
-    output: a concrete (not traced) output.
+    config: the configuration the images were rendered with.
+    overflowed: `RasterOutput.overflowed` of any number of images, concrete (not traced).
+    num_instances: `RasterOutput.num_instances` of the same.
 
   Returns:
     None, or `config` with room for the true number of instances, a power of two.
   """
-  if not bool(np.any(np.asarray(output.overflowed))):
+  if not np.any(np.asarray(overflowed)):
     return None
-  needed = int(np.max(np.asarray(output.num_instances)))
+  needed = int(np.max(np.asarray(num_instances)))
   return dataclasses.replace(config, capacity=next_power_of_two(needed))

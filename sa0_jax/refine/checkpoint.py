@@ -1,0 +1,89 @@
+"""Checkpoints of a refinement: complete or absent, and only resumed by the run that made them."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from sa0_jax.refine.step import RefineState
+
+_KEEP = 2
+
+
+class CheckpointStore:
+  """Saves and restores `RefineState`; orbax makes each checkpoint appear whole or not at all."""
+
+  def __init__(self, folder: str | os.PathLike[str], identity: dict[str, Any]):
+    """Opens the store.
+
+    Args:
+      folder: where checkpoints live.
+      identity: what makes two runs the same run (settings, data); written beside each checkpoint
+        and compared before one is resumed.
+    """
+    import orbax.checkpoint as ocp  # here: it takes a second to import
+
+    self._ocp = ocp
+    self._folder = Path(folder).absolute()
+    self._identity = json.loads(json.dumps(identity))
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=_KEEP, enable_async_checkpointing=False, create=True
+    )
+    self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+  def save(self, state: RefineState) -> None:
+    """Writes a checkpoint of this state."""
+    ocp = self._ocp
+    self._manager.save(
+      int(state.step),
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(_leaves(state)), identity=ocp.args.JsonSave(self._identity)
+      ),
+    )
+
+  def restore(self, template: RefineState) -> RefineState | None:
+    """The newest state, or None if there is none.
+
+    Args:
+      template: a state of the same run, for its structure and shapes.
+
+    Raises:
+      ValueError: the checkpoint belongs to a run with other settings or data.
+    """
+    ocp, step = self._ocp, self._manager.latest_step()
+    if step is None:
+      return None
+    identity = self._manager.restore(step, args=ocp.args.Composite(identity=ocp.args.JsonRestore()))
+    if identity['identity'] != self._identity:
+      changed = _differences(identity['identity'], self._identity)
+      raise ValueError(
+        f'{self._folder}: the checkpoint there was made by another run ({changed}); '
+        'delete the folder or write to another place'
+      )
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_leaves(template)))
+    )
+    leaves = [restored['state'][name] for name in sorted(restored['state'])]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+  def remove(self) -> None:
+    """Deletes all checkpoints: the run is complete."""
+    self.close()
+    shutil.rmtree(self._folder, ignore_errors=True)
+
+  def close(self) -> None:
+    """Waits for pending writes and closes the store."""
+    self._manager.close()
+
+
+def _leaves(state: RefineState) -> dict[str, Any]:
+  """Leaves in tree order under sortable names: the store then needs no registered classes."""
+  return {f'{i:04d}': leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+  keys = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
+  return ', '.join(f'{k}: {old.get(k)} then, {new.get(k)} now' for k in keys)

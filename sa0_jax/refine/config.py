@@ -1,0 +1,96 @@
+"""Everything a refinement can be told."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningRates:
+  """Adam step sizes per attribute family; all follow one cosine over the whole run."""
+
+  position: float = 5e-3
+  scale: float = 1.7e-2
+  rotation: float = 1e-3
+  opacity: float = 5e-2
+  color: float = 2.5e-3
+  final_fraction: float = 0.01  # of the initial rate, at the last step
+
+  def __post_init__(self) -> None:
+    if min(dataclasses.astuple(self)) < 0:
+      raise ValueError(f'LearningRates: must not be negative, got {self}')
+
+
+@dataclasses.dataclass(frozen=True)
+class AntiSpike:
+  """The three parts of the anti-spike regularisation; each can be switched off.
+
+  Attributes:
+    start: step at which log-scales begin to move, and the clamp and the penalty to act.
+    freeze: keep log-scales fixed before `start`.
+    clamp: after every step, bound log-scales and their spread over the three axes.
+    penalty: penalise elongated projections.
+    log_scale_min, log_scale_max: bounds of log-scales, in triangle units.
+    spread: largest difference between the log-scales of one Gaussian's axes (e³ ≈ 20).
+    threshold: log aspect ratio above which the penalty acts (e² ≈ 7.4).
+    weight: weight of the penalty.
+  """
+
+  start: int = 500
+  freeze: bool = True
+  clamp: bool = True
+  penalty: bool = True
+  log_scale_min: float = -6.0
+  log_scale_max: float = 2.0
+  spread: float = 3.0
+  threshold: float = 2.0
+  weight: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class RefineConfig:
+  """Per-subject refinement (SpatialAvatar-0, stage 2).
+
+  Attributes:
+    steps: optimisation steps, one random frame each.
+    seed: of frame order, backgrounds and the choice of the reference frame.
+    resolution: side of the square images trained and tested on, px; 0 takes the capture's own.
+    uv_size: side of the UV image when an avatar is started from scratch; one Gaussian per texel.
+    held_out: fraction of the frames, from the end, that is only tested on.
+    background: colour behind the head in tests and reports, RGB.
+    random_background: composite both sides over a new random colour each step; otherwise over
+      `background`.
+    l1_weight: weight of the absolute error.
+    ssim_weight: weight of 1 − SSIM.
+    rates: learning rates.
+    anti_spike: regularisation of scales.
+    checkpoint_every: steps between checkpoints; 0 keeps none.
+    steps_per_call: steps run on the device between two looks from the host.
+    implementation: rasterizer; None takes the fastest for this machine.
+  """
+
+  steps: int = 10_000
+  seed: int = 0
+  resolution: int = 0
+  uv_size: int = 256
+  held_out: float = 0.0
+  background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+  random_background: bool = True
+  l1_weight: float = 0.8
+  ssim_weight: float = 0.2
+  rates: LearningRates = LearningRates()
+  anti_spike: AntiSpike = AntiSpike()
+  checkpoint_every: int = 1000
+  steps_per_call: int = 50
+  implementation: str | None = None
+
+  def __post_init__(self) -> None:
+    if self.steps < 1 or self.steps_per_call < 1 or self.checkpoint_every < 0:
+      raise ValueError(
+        'RefineConfig: need steps >= 1, steps_per_call >= 1 and checkpoint_every >= 0, got '
+        f'{self.steps}, {self.steps_per_call}, {self.checkpoint_every}'
+      )
+    if not 0.0 <= self.held_out < 1.0:
+      raise ValueError(f'RefineConfig: held_out is a fraction under 1, got {self.held_out}')
+    if self.resolution and self.resolution < 16:
+      raise ValueError(f'RefineConfig: resolution must be 0 or at least 16, got {self.resolution}')
+    if len(self.background) != 3 or not all(0.0 <= c <= 1.0 for c in self.background):
+      raise ValueError(f'RefineConfig: background is RGB in [0, 1], got {self.background}')

@@ -1,0 +1,233 @@
+"""An avatar to start from when there is none: colours warped from the video into UV."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from sa0_kernels import Camera
+
+from sa0_jax.avatar.activations import logit
+from sa0_jax.avatar.avatar import Avatar
+from sa0_jax.avatar.binding import to_local, triangle_frames
+from sa0_jax.avatar.gaussians import BoundGaussians
+from sa0_jax.capture.capture import Capture
+from sa0_jax.head.lbs import pose_frames
+from sa0_jax.head.model import HeadCodes, HeadModel
+from sa0_jax.head.uv_layout import UVLayout
+
+INITIAL_OPACITY = 0.8
+# Standard deviation of a new Gaussian, in texel spacings, along and across the surface: at 0.6
+# neighbours just overlap.
+_TANGENT_SPREAD = 0.6
+_NORMAL_SPREAD = 0.2
+_JAW_CLOSED = 1e-3  # rad
+_MAX_VIEWS = 8
+_DEPTH_CELL = 3  # px; visibility is decided on a depth image this much coarser
+_DEPTH_MARGIN = 0.006  # metres behind the nearest surface that still count as visible
+
+
+class _View(NamedTuple):
+  """What one frame shows of the texels: colour [n, 3] and a weight [n], 0 where unseen."""
+
+  color: np.ndarray
+  weight: np.ndarray
+
+
+def reference_frame(capture: Capture, positions: np.ndarray, seed: int) -> int:
+  """The frame an avatar starts at: the one with the least jaw rotation (METHOD §7).
+
+  When even the least is under 1e-3 rad many frames are equally closed, and a random one of the
+  lowest decile is taken instead.
+  """
+  jaw = np.abs(np.asarray(capture.codes.jaw)[positions]).sum(axis=1)
+  if jaw.min() >= _JAW_CLOSED:
+    return int(positions[np.argmin(jaw)])
+  lowest = np.argsort(jaw, kind='stable')[: max(1, len(positions) // 10)]
+  return int(positions[np.random.default_rng(seed).choice(lowest)])
+
+
+def initialize_avatar(
+  capture: Capture, head: HeadModel, uv_size: int, positions: np.ndarray, seed: int = 0
+) -> Avatar:
+  """An avatar on the mesh surface, coloured from the capture (`init="uv_warp"`).
+
+  Every texel is projected into the reference frame and into frames that show other sides and the
+  open mouth; colours are averaged where visible. Texels no frame shows take the head model's own
+  colour, or their seen neighbours' in UV.
+
+  Args:
+    capture: the subject.
+    head: its head model.
+    uv_size: side of the UV image.
+    positions: frames that may be looked at.
+    seed: for the choice of the reference frame.
+
+  Returns:
+    The avatar, at the texels' places on the mesh, with isotropic scales that just overlap.
+  """
+  layout = UVLayout.from_head(head, uv_size)
+  reference = reference_frame(capture, positions, seed)
+  views = _choose_views(capture, positions, reference)
+  vertices = pose_frames(head, capture.frame_codes(views))
+  color = _warp_colors(capture, head, layout, views, vertices)
+  neutral = HeadCodes.neutral(head, (1,))
+  neutral = HeadCodes(capture.codes.shape, *_without_shape(neutral))
+  gaussians = surface_gaussians(head, layout, pose_frames(head, neutral)[0], color)
+  return Avatar(gaussians, layout, jnp.asarray(capture.codes.shape), head, capture.name)
+
+
+def _without_shape(codes: HeadCodes) -> tuple[Array, ...]:
+  return (codes.expression, codes.rotation, codes.neck, codes.jaw, codes.eyes, codes.translation)  # type: ignore[return-value]
+
+
+def surface_gaussians(
+  head: HeadModel,
+  layout: UVLayout,
+  vertices: Float[np.ndarray, 'v 3'],
+  color: Float[np.ndarray, 'n c'],
+) -> BoundGaussians:
+  """Gaussians at the texels' points of a mesh, as large as the texels are on the surface."""
+  face = np.asarray(layout.face)
+  corners = vertices[head.faces[face]]
+  points = np.einsum('nk,nkc->nc', np.asarray(layout.barycentric), corners)
+  frames = triangle_frames(jnp.asarray(vertices), jnp.asarray(head.faces))
+  local = to_local(jnp.asarray(points), frames, layout.face)
+  spacing = _texel_spacing(head, layout, corners) / np.asarray(frames.scale)[face]
+  spread = np.array([_TANGENT_SPREAD, _NORMAL_SPREAD, _TANGENT_SPREAD])  # axes: edge, normal, other
+  n = layout.n
+  return BoundGaussians(
+    position=local,
+    rotation=jnp.tile(jnp.array([1.0, 0.0, 0.0, 0.0]), (n, 1)),
+    log_scale=jnp.asarray(np.log(np.maximum(spacing[:, None] * spread, 1e-3)), jnp.float32),
+    opacity_logit=jnp.full(n, logit(jnp.asarray(INITIAL_OPACITY))),
+    color_logit=logit(jnp.asarray(color, jnp.float32), margin=0.02),
+  )
+
+
+def _texel_spacing(head: HeadModel, layout: UVLayout, corners: np.ndarray) -> np.ndarray:
+  """[n] distance between neighbouring texels on the surface, metres: root of a texel's area."""
+  uv = head.vt.astype(np.float64)[head.ft[np.asarray(layout.face)]]
+  edge, other = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
+  area_uv = np.abs(edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0])
+  normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+  area = np.linalg.norm(normal, axis=1)
+  return np.sqrt(area / np.maximum(area_uv, 1e-12)) / layout.resolution
+
+
+def _choose_views(capture: Capture, positions: np.ndarray, reference: int) -> np.ndarray:
+  """The reference, then frames as different as possible in viewing direction and mouth opening."""
+  to_camera = np.asarray(capture.camera.world_to_camera)[positions, :3, :3]
+  rotation = np.asarray(capture.codes.rotation)[positions]
+  neck = np.asarray(capture.codes.neck)[positions]
+  jaw = np.asarray(capture.codes.jaw)[positions]
+  # Small rotations add up nearly like vectors; this only ranks frames by difference.
+  features = np.concatenate([to_camera[:, 2], rotation + neck, jaw], axis=1)
+  chosen = [int(np.flatnonzero(positions == reference)[0])]
+  while len(chosen) < min(_MAX_VIEWS, len(positions)):
+    distance = np.linalg.norm(features[:, None] - features[chosen], axis=-1).min(axis=1)
+    farthest = int(np.argmax(distance))
+    if distance[farthest] < 1e-6:
+      break
+    chosen.append(farthest)
+  return positions[chosen]
+
+
+def _warp_colors(
+  capture: Capture,
+  head: HeadModel,
+  layout: UVLayout,
+  views: np.ndarray,
+  vertices: Float[np.ndarray, 't v 3'],
+) -> Float[np.ndarray, 'n 3']:
+  """Colour of every texel, [n, 3] in [0, 1]."""
+  total = np.zeros((layout.n, 3))
+  weight = np.zeros(layout.n)
+  for index, position in enumerate(views):
+    frame = capture.frames[int(position)]
+    view = _look(frame.image, frame.matte, frame.camera, head, layout, vertices[index])
+    importance = 4.0 if index == 0 else 1.0  # the reference shows the neutral face
+    total += importance * view.weight[:, None] * view.color
+    weight += importance * view.weight
+  if not (weight > 0).any():
+    raise ValueError(
+      f'capture {capture.name!r}: no texel of the head falls into the matte; the tracking or the '
+      'mattes are off'
+    )
+  seen = weight > 0.05
+  color = np.where(seen[:, None], total / np.maximum(weight, 1e-6)[:, None], 0.0)
+  return _fill_unseen(head, layout, color, seen)
+
+
+def _look(
+  image: np.ndarray,
+  matte: np.ndarray,
+  camera: Camera,
+  head: HeadModel,
+  layout: UVLayout,
+  vertices: Float[np.ndarray, 'v 3'],
+) -> _View:
+  """Samples one frame at every texel's point; the weight is visibility times facing."""
+  import cv2
+
+  corners = vertices[head.faces[np.asarray(layout.face)]]
+  points = np.einsum('nk,nkc->nc', np.asarray(layout.barycentric), corners)
+  normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+  normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+  view = np.asarray(camera.world_to_camera)
+  in_camera = points @ view[:3, :3].T + view[:3, 3]
+  depth = np.maximum(in_camera[:, 2], 1e-6)
+  fx, fy, cx, cy = np.asarray(camera.intrinsics)
+  x = (fx * in_camera[:, 0] / depth + cx).astype(np.float32)
+  y = (fy * in_camera[:, 1] / depth + cy).astype(np.float32)
+  ray = in_camera / np.linalg.norm(in_camera, axis=1, keepdims=True)
+  facing = np.clip(-np.sum((normal @ view[:3, :3].T) * ray, axis=1), 0.0, 1.0)
+  inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height) & (in_camera[:, 2] > 0)
+
+  # Depth image of the texels themselves: coarse cells leave no holes between them.
+  columns = -(-camera.width // _DEPTH_CELL)
+  cell = (y // _DEPTH_CELL).astype(int) * columns + (x // _DEPTH_CELL).astype(int)
+  cell = np.where(inside, cell, 0)
+  nearest = np.full(columns * -(-camera.height // _DEPTH_CELL), np.inf)
+  np.minimum.at(nearest, cell[inside], depth[inside])
+  visible = inside & (depth <= nearest[cell] + _DEPTH_MARGIN)
+
+  def sample(source: np.ndarray) -> np.ndarray:
+    # Pixel centres lie at +0.5; cv2 counts them from 0.
+    map_x, map_y = (x - 0.5)[None], (y - 0.5)[None]
+    return cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+
+  weight = np.where(visible, facing**2, 0.0) * np.where(sample(matte) > 0.9, 1.0, 0.0)
+  return _View(sample(image), weight)
+
+
+def _fill_unseen(
+  head: HeadModel, layout: UVLayout, color: np.ndarray, seen: np.ndarray
+) -> Float[np.ndarray, 'n 3']:
+  """Colours for texels no frame shows."""
+  if head.default_colors is not None:
+    corners = head.default_colors[head.faces[np.asarray(layout.face)]]
+    own = np.einsum('nk,nkc->nc', np.asarray(layout.barycentric), corners)
+    return np.where(seen[:, None], color, own)
+  return np.where(seen[:, None], color, _diffuse(layout, color, seen))
+
+
+def _diffuse(layout: UVLayout, color: np.ndarray, seen: np.ndarray) -> np.ndarray:
+  """Spreads seen colours over the UV image by a pyramid of averages (pull–push)."""
+  import cv2
+
+  size = layout.resolution
+  row, column = np.asarray(layout.texel).T
+  image = np.zeros((size, size, 4), np.float32)
+  image[row, column, :3] = color * seen[:, None]
+  image[row, column, 3] = seen
+  levels = [image]
+  while levels[-1].shape[0] > 1:
+    half = (max(levels[-1].shape[0] // 2, 1),) * 2
+    levels.append(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA))
+  filled = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-6)
+  for level in reversed(levels[:-1]):
+    coarse = cv2.resize(filled, level.shape[:2][::-1], interpolation=cv2.INTER_LINEAR)
+    weight = np.clip(level[..., 3:], 0.0, 1.0)
+    filled = level[..., :3] + (1.0 - weight) * coarse.reshape(*level.shape[:2], 3)
+  return np.clip(filled[row, column], 0.0, 1.0)

@@ -1,0 +1,165 @@
+"""Pose, bind, rasterise: an avatar becomes an image."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from sa0_kernels import Camera, RasterConfig, RasterOutput, grow_capacity
+
+from sa0_jax.avatar.avatar import Avatar
+from sa0_jax.avatar.binding import bind, triangle_frames
+from sa0_jax.avatar.gaussians import BoundGaussians, Gaussians
+from sa0_jax.head.lbs import pose_head
+from sa0_jax.head.model import HeadCodes
+
+WHITE = (1.0, 1.0, 1.0)
+
+
+@runtime_checkable
+class Drive(Protocol):
+  """What can drive an avatar: a frame of a capture, or anything with codes and a camera."""
+
+  @property
+  def codes(self) -> HeadCodes:
+    """Codes of one frame."""
+    ...
+
+  @property
+  def camera(self) -> Camera:
+    """Its camera."""
+    ...
+
+
+class RenderedFrame(NamedTuple):
+  """One image on the host.
+
+  Attributes:
+    rgb: [h, w, 3] float32 colour over the background, in [0, 1].
+    alpha: [h, w] float32 coverage.
+  """
+
+  rgb: Float[np.ndarray, 'h w 3']
+  alpha: Float[np.ndarray, 'h w']
+
+
+def pose_gaussians(
+  bound: BoundGaussians,
+  vertices: Float[Array, 'v 3'],
+  faces: Int[Array, 'f 3'],
+  face: Int[Array, ' n'],
+) -> Gaussians:
+  """World-space Gaussians of a posed mesh.
+
+  Args:
+    bound: the avatar's Gaussians.
+    vertices: posed vertices, metres.
+    faces: the mesh's triangles.
+    face: triangle of each Gaussian.
+  """
+  return bind(bound, triangle_frames(vertices, faces), face)
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'implementation', 'size'))
+def _render(
+  arrays: Any,
+  codes: HeadCodes,
+  view: tuple[Array, Array],
+  background: Float[Array, ' c'],
+  *,
+  size: tuple[int, int],
+  config: RasterConfig,
+  implementation: str | None,
+) -> RasterOutput:
+  bound, head, faces, face = arrays
+  gaussians = pose_gaussians(bound, pose_head(head, codes), faces, face)
+  config = dataclasses.replace(config, background=background)
+  return gaussians.rasterize(Camera(*view, *size), config, implementation)
+
+
+class Renderer:
+  """Renders one avatar from any codes and camera; compiled once per image size.
+
+  Posing, binding and rasterising are one program. The instance buffer grows when an image needs
+  it: what comes back is never short of Gaussians.
+  """
+
+  def __init__(
+    self,
+    avatar: Avatar,
+    background: tuple[float, ...] = WHITE,
+    implementation: str | None = None,
+  ):
+    """Takes an avatar, the colour behind it (RGB in [0, 1]) and optionally the rasterizer."""
+    self._avatar = avatar
+    self._background = jnp.asarray(background, jnp.float32)
+    self._implementation = implementation
+    self._config = RasterConfig()
+    faces = jnp.asarray(avatar.head.faces)
+    self._arrays = (avatar.gaussians, avatar.head.arrays, faces, avatar.layout.face)
+
+  def __call__(self, codes: HeadCodes, camera: Camera) -> RenderedFrame:
+    """Renders one frame.
+
+    Args:
+      codes: what drives the head; their shape code is replaced by the avatar's own.
+      camera: one camera.
+
+    Raises:
+      ValueError: the codes do not fit the avatar's head model.
+    """
+    codes = dataclasses.replace(codes, shape=self._avatar.shape)
+    view = (jnp.asarray(camera.world_to_camera), jnp.asarray(camera.intrinsics))
+    while True:
+      output = _render(
+        self._arrays,
+        codes,
+        view,
+        self._background,
+        size=(camera.width, camera.height),
+        config=self._config,
+        implementation=self._implementation,
+      )
+      grown = grow_capacity(self._config, output.overflowed, output.num_instances)
+      if grown is None:
+        return RenderedFrame(np.asarray(output.features), np.asarray(output.alpha))
+      self._config = grown
+
+  def frames(self, drive: Iterable[tuple[HeadCodes, Camera]]) -> Iterator[RenderedFrame]:
+    """Renders a sequence of (codes, camera)."""
+    for codes, camera in drive:
+      yield self(codes, camera)
+
+
+def render(
+  avatar: Avatar,
+  drive: Drive | HeadCodes,
+  camera: Camera | None = None,
+  background: tuple[float, ...] = WHITE,
+) -> RenderedFrame:
+  """Renders an avatar.
+
+  For more than a few images build a `Renderer`, which prepares the avatar once.
+
+  Args:
+    avatar: the avatar.
+    drive: a frame of a capture (its codes and camera), or codes.
+    camera: the camera; None takes the frame's.
+    background: colour behind the head, RGB in [0, 1].
+
+  Returns:
+    The image and its alpha.
+
+  Raises:
+    ValueError: codes were given without a camera, or do not fit the avatar's head model.
+  """
+  codes = drive if isinstance(drive, HeadCodes) else drive.codes
+  if camera is None:
+    if isinstance(drive, HeadCodes):
+      raise ValueError('render: codes alone have no camera; pass camera=…')
+    camera = drive.camera
+  return Renderer(avatar, background)(codes, camera)
