@@ -22,9 +22,10 @@ MIRROR = np.array([-1.0, 1.0, 1.0])
 # because a simple sphere must also fill the corners.
 EYE_CENTER = np.array([31.5, 0.0, 65.6])
 EYE_RADIUS = 12.6
+IRIS_RADIUS, PUPIL_RADIUS = 5.85, 2.1
 
 # Left ear: middle of its attachment.
-EAR_CENTER = np.array([70.0, -20.0, -12.0])
+EAR_CENTER = np.array([68.0, -20.0, -12.0])
 
 # root, neck, jaw (between the condyles), left eye, right eye.
 JOINT_POSITIONS = np.array(

@@ -5,6 +5,7 @@ import numpy as np
 from sa0_jax.head.model import LandmarkEmbedding
 from sa0_jax.head.procedural import landmarks, mode_fit, storage
 from sa0_jax.head.procedural.anatomy import NUM_EXPRESSION, NUM_SHAPE
+from sa0_jax.head.procedural.correctives import jaw_correctives
 from sa0_jax.head.procedural.expressions import named_expressions
 from sa0_jax.head.procedural.mesh import BuiltMesh, build_mesh
 from sa0_jax.head.procedural.modes import SmoothModes
@@ -21,16 +22,19 @@ def build_arrays() -> storage.Arrays:
   arrays: storage.Arrays = {'version': np.array(storage.FORMAT_VERSION)}
   arrays.update(_labels(mesh.semantics))
   arrays['faces'] = mesh.faces.astype(np.uint16)
-  arrays['weights'] = skinning_weights(mesh).astype(np.float32)
+  weights = skinning_weights(mesh)
+  arrays['weights'] = weights.astype(np.float32)
   arrays.update(_regressor(mesh))
   arrays.update(_directions(mesh, 'shape', named_shapes(mesh), NUM_SHAPE))
   arrays.update(_directions(mesh, 'expression', named_expressions(mesh, mouth), NUM_EXPRESSION))
-  arrays['pose_columns'] = np.zeros(0, np.int32)
-  arrays['pose_values'] = np.zeros((len(mesh.positions), 3, 0), np.int16)
+  columns, values = jaw_correctives(mesh, weights)
+  arrays['pose_columns'] = columns.astype(np.int32)
+  arrays['pose_values'] = np.round(values / storage.STEP).astype(np.int16)
   atlas = build_atlas(mesh)
   arrays['vt'] = np.round(atlas.vt / UV_QUANTUM).astype(np.uint16)
   arrays['ft'] = atlas.ft.astype(np.uint16)
   arrays.update(_embedding('landmarks68', landmarks.scheme68(mesh)))
+  arrays.update(_embedding('mediapipe', landmarks.mediapipe(mesh)))
   return arrays
 
 

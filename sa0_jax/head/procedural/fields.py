@@ -138,9 +138,18 @@ def turn_lids(
   share = np.abs(height) ** 1.2 * follow[labels.lid_ring[rows]]
   angle = np.where(height > 0, -upper, lower) * share
   center = EYE_CENTER * np.stack([sides[rows], np.ones(len(rows)), np.ones(len(rows))], axis=1)
+  start = mesh.positions[rows] - center
   out = np.zeros_like(mesh.positions)
-  out[rows] = turn_about_x(mesh.positions[rows] - center, angle) + center - mesh.positions[rows]
+  lift = _lift(start, angle)
+  out[rows] = turn_about_x(start, angle) * (1 + lift)[:, None] - start
   return out
+
+
+def _lift(points: Float[np.ndarray, 'n 3'], angle: Float[np.ndarray, ' n']) -> np.ndarray:
+  """Relative lift off the eyeball at the end of a turn that keeps its chord clear of the cornea."""
+  radius = np.linalg.norm(points, axis=1)
+  missing = 2 * (CORNEA_REACH + LID_CLEARANCE - radius * np.cos(angle / 2))
+  return np.maximum(missing, 0) * smoothstep(np.abs(angle), 0.02, 0.2) / radius
 
 
 # Share of the closing angle that each lid ring follows, upper and lower lid.
@@ -148,6 +157,8 @@ CLOSING_UPPER = np.array([1, 1, 1, 1, 0.97, 0.9, 0.74, 0.50, 0.30, 0.14, 0.04, 0
 CLOSING_LOWER = np.array([1, 1, 1, 1, 0.85, 0.62, 0.42, 0.30, 0.18, 0.07, 0.02, 0])
 # Lids of half-closed eyes must clear the cornea by this much.
 LID_CLEARANCE = 0.2
+# Closed lids stay this far apart, so that they do not cut each other.
+CLOSED_GAP = 0.12
 CORNEA_REACH = EYE_RADIUS + 0.3
 
 
@@ -173,18 +184,18 @@ def close_lids(mesh: BuiltMesh, side: int, meet: Number, amount: Number = 1.0) -
   ends = points.copy()
   for columns, follow in ((upper, CLOSING_UPPER), (lower, CLOSING_LOWER)):
     edge = np.arctan2(points[:4, columns, 1], points[:4, columns, 2]) - goal
-    edge[:2] = edge[2]
+    # The lining follows the edge, except where it fills the corners.
+    middle = smoothstep(np.abs(np.sin(columns * 2 * np.pi / count)), 0.25, 0.7)
+    edge[:2] = edge[2] * middle
     angle = amount * np.concatenate([edge, follow[4:, None] * edge[3]])
     start = points[:, columns]
     end = turn_about_x(start.reshape(-1, 3), angle.ravel()).reshape(start.shape)
-    radius = np.linalg.norm(start, axis=-1)
-    lift = 2 * (CORNEA_REACH + LID_CLEARANCE - radius * np.cos(angle / 2))
-    lift = np.maximum(lift, 0) * smoothstep(np.abs(angle), 0.02, 0.2)
-    lift[:4] = lift[2]
+    lift = _lift(start.reshape(-1, 3), angle.ravel()).reshape(angle.shape)
+    lift[3] = np.maximum(lift[3], lift[2])
     lift[4:] = np.maximum(lift[4:], lift[3] * follow[4:, None])
-    ends[:, columns] = end * (1 + lift / radius)[..., None]
+    ends[:, columns] = end * (1 + lift)[..., None]
   if amount == 1.0:
-    ends[2:4, lower] = ends[2:4, upper]
+    ends[2:4, lower] = ends[2:4, upper] - [0, CLOSED_GAP, 0]
   out = np.zeros_like(mesh.positions)
   out[loops] = ends - points
   return out

@@ -11,8 +11,8 @@ from sa0_jax.head.procedural.sdf import along_rays, gradient, project, skin_fiel
 Triangles = Int[np.ndarray, 'f 3']
 
 # The skin is star-shaped seen from these points: the centres of the front and back charts.
-FRONT_CENTER = np.array([0.0, -20.0, 0.0])
-BACK_CENTER = np.array([0.0, -10.0, -30.0])
+FRONT_CENTER = np.array([0.0, -30.0, 0.0])
+BACK_CENTER = np.array([0.0, -55.0, -34.0])
 
 # Fine regions of the size field: centre (left side), radii, strength.
 FINE_REGIONS = (

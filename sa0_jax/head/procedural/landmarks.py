@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 from sa0_jax.head.model import LandmarkEmbedding
 from sa0_jax.head.procedural import landmark_tables as tables
-from sa0_jax.head.procedural.anatomy import MIRROR
+from sa0_jax.head.procedural.anatomy import EYE_CENTER, EYE_RADIUS, IRIS_RADIUS, MIRROR
 from sa0_jax.head.procedural.mesh import BuiltMesh
 from sa0_jax.head.procedural.rings import LID_LASH_EDGE, MOUTH_BORDER, MOUTH_SEAM
 
@@ -69,14 +69,20 @@ def _embedding(
 ) -> LandmarkEmbedding:
   """Numbers each with a vertex or a place near the skin, in the order of their numbers."""
   skin = np.flatnonzero(mesh.semantics.skin[mesh.faces].all(1) & _outer_skin(mesh))
+  on_midline = np.abs(mesh.positions[:, 0]) < 1e-6
+  middle = skin[on_midline[mesh.faces[skin]].sum(1) == 2]
   index, face, weights = [], [], []
   for number, target in sorted(entries, key=lambda entry: entry[0]):
     index.append(number)
     if isinstance(target, int | np.integer):
       row, weight = _vertex_on_face(mesh.faces, int(target))
     else:
-      rows, found = closest_on_faces(mesh.positions, mesh.faces[skin], target[None])
-      row, weight = int(skin[rows[0]]), found[0]
+      candidates = middle if target[0] == 0 else skin
+      rows, found = closest_on_faces(mesh.positions, mesh.faces[candidates], target[None])
+      row, weight = int(candidates[rows[0]]), found[0]
+      if target[0] == 0:
+        weight = weight * on_midline[mesh.faces[row]]
+        weight = weight / weight.sum()
     face.append(row)
     weights.append(weight)
   return LandmarkEmbedding(
@@ -110,3 +116,72 @@ def scheme68(mesh: BuiltMesh) -> LandmarkEmbedding:
   for number, step in tables.INNER_LIP_68.items():
     entries.append((number, int(labels.mouth_loops[MOUTH_SEAM, step])))
   return _embedding(mesh, entries)
+
+
+def mediapipe(mesh: BuiltMesh) -> LandmarkEmbedding:
+  """MediaPipe's 478 points: lids, lips and irises on the head's own rings, the rest on its skin.
+
+  Places on the skin come from the mean of MediaPipe's own detections on a video, registered to the
+  rings and a few more points by a thin-plate spline, made symmetric.
+  """
+  labels = mesh.semantics
+  entries: list[tuple[int, int | np.ndarray]] = []
+  for right, left, step in tables.MEDIAPIPE_LIDS:
+    for number, eye in ((right, 1), (left, 0)):
+      entries.append((number, int(labels.lid_loops[eye, LID_LASH_EDGE, step])))
+  for number, mirrored, place in tables.MEDIAPIPE_SKIN:
+    point = np.array(place, np.float64)
+    entries.append((number, point))
+    if mirrored != number:
+      entries.append((mirrored, point * MIRROR))
+  parts = [_embedding(mesh, entries), _on_lips(mesh), _on_irises(mesh)]
+  index, face, weights = (
+    np.concatenate([getattr(part, name) for part in parts])
+    for name in ('index', 'face', 'barycentric')
+  )
+  order = np.argsort(index)
+  return LandmarkEmbedding(index[order], face[order], weights[order])
+
+
+def _on_lips(mesh: BuiltMesh) -> LandmarkEmbedding:
+  """Points on the edges of the mouth's rings."""
+  labels = mesh.semantics
+  index, face, weights = [], [], []
+  for right, left, ring, upper, fraction in tables.MEDIAPIPE_LIPS:
+    loop = labels.mouth_loops[ring]
+    half = loop[:17] if upper else loop[32:15:-1]
+    along = labels.lip_fraction[half].astype(np.float64)
+    step = min(int(np.searchsorted(along, fraction, side='right')) - 1, 15)
+    t = (fraction - along[step]) / (along[step + 1] - along[step])
+    for number, start, end in (
+      (left, half[step], half[step + 1]),
+      (right, labels.pair[half[step]], labels.pair[half[step + 1]]),
+    ):
+      if number in index:
+        continue
+      row = int(np.flatnonzero(((mesh.faces == start) | (mesh.faces == end)).sum(1) == 2)[0])
+      index.append(number)
+      face.append(row)
+      weights.append(np.where(mesh.faces[row] == start, 1 - t, 0.0) + (mesh.faces[row] == end) * t)
+  return LandmarkEmbedding(
+    np.array(index, np.int32), np.array(face, np.int32), np.array(weights, np.float32)
+  )
+
+
+def _on_irises(mesh: BuiltMesh) -> LandmarkEmbedding:
+  """Middles and rims of the irises, on the eyeballs."""
+  index, face, weights = [], [], []
+  for right, left, x, y in tables.MEDIAPIPE_IRISES:
+    for number, component, side in ((left, 1, 1), (right, 2, -1)):
+      rows = np.flatnonzero(mesh.semantics.component[mesh.faces[:, 0]] == component)
+      # Towards the nose is −x on the left eye.
+      target = EYE_CENTER + np.array([-x * IRIS_RADIUS, y * IRIS_RADIUS, EYE_RADIUS])
+      target[0] *= side
+      target[2] = EYE_CENTER[2] + np.sqrt(EYE_RADIUS**2 - (x * x + y * y) * IRIS_RADIUS**2)
+      found, weight = closest_on_faces(mesh.positions, mesh.faces[rows], target[None])
+      index.append(number)
+      face.append(int(rows[found[0]]))
+      weights.append(weight[0])
+  return LandmarkEmbedding(
+    np.array(index, np.int32), np.array(face, np.int32), np.array(weights, np.float32)
+  )

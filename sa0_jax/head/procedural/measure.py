@@ -5,6 +5,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from sa0_jax.head.procedural.rings import LID_LASH_EDGE, MOUTH_SEAM
+from sa0_jax.head.procedural.semantics import ProceduralSemantics
+
 Positions = Float[np.ndarray, 'v 3']
 Faces = Int[np.ndarray, 'f 3']
 
@@ -120,8 +123,81 @@ def self_intersections(positions: Positions, faces: Faces) -> Int[np.ndarray, 'p
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-  """One length of a head in millimetres beside the adult mean it is held against."""
+  """One length of a head in millimetres beside the adult mean it is held against.
+
+  Attributes:
+    name: what is measured.
+    value: this head's.
+    mean: mean of adults, women and men together (from general anthropometric tables).
+    deviation: their standard deviation.
+  """
 
   name: str
   value: float
-  target: float
+  mean: float
+  deviation: float
+
+
+def anthropometry(positions: Positions, labels: ProceduralSemantics) -> tuple[Measurement, ...]:
+  """The classical lengths of a head.
+
+  Args:
+    positions: [v, 3] millimetres, of any identity with a neutral face.
+    labels: what the vertices are; regions are those of the template.
+  """
+  x, y, z = labels.template.T
+  skin = labels.skin & (labels.ear_ring < 0)
+
+  def breadth(region: Bool[np.ndarray, ' v']) -> float:
+    rows = positions[skin & region]
+    return float(np.ptp(rows[:, 0]))
+
+  midline = skin & (np.abs(x) < 0.5) & (labels.mouth_ring < 0)
+  points = _profile_points(positions, midline, y, z)
+  lids, seam = labels.lid_loops[:, LID_LASH_EDGE], labels.mouth_loops[MOUTH_SEAM]
+  left, right = positions[lids[0]], positions[lids[1]]
+  ear = positions[labels.ear_loops[0]].reshape(-1, 3)
+  occiput = positions[skin][:, 2].min()
+  distance = np.linalg.norm
+  rows = (
+    ('head breadth', breadth((y > 20) & (y < 70) & (z < 30)), 151, 6),
+    ('head length', points['glabella'][2] - occiput, 192, 8),
+    ('bizygomatic breadth', breadth((y < -4) & (y > -34) & (z > 12) & (z < 60)), 136, 6),
+    ('bigonial breadth', breadth((y < -66) & (y > -80) & (z > 5) & (z < 25)), 106, 7),
+    ('sellion to menton', distance(points['sellion'] - points['menton']), 118, 7),
+    ('menton to vertex', positions[skin][:, 1].max() - points['menton'][1], 225, 10),
+    ('nose length', distance(points['sellion'] - points['subnasale']), 51, 4),
+    ('nose breadth', breadth((y < -31) & (y > -44) & (z > 92) & (np.abs(x) < 19.5)), 34, 3),
+    ('nose protrusion', points['pronasale'][2] - points['subnasale'][2], 16, 2),
+    ('mouth breadth', distance(positions[seam[16]] - positions[seam[48]]), 51, 4),
+    ('palpebral fissure', distance(left[0] - left[16]), 30, 1.7),
+    ('intercanthal breadth', distance(left[16] - right[16]), 32, 2.7),
+    ('interpupillary distance', _pupil_distance(positions, labels), 63, 3.6),
+    ('ear length', float(np.ptp(ear[:, 1])), 61, 4),
+    ('neck breadth', breadth((y < -132) & (y > -148)), 112, 10),
+  )
+  return tuple(Measurement(name, float(value), mean, sd) for name, value, mean, sd in rows)
+
+
+def _profile_points(
+  positions: Positions, midline: Bool[np.ndarray, ' v'], y: np.ndarray, z: np.ndarray
+) -> dict[str, Float[np.ndarray, '3']]:
+  """Named points of the profile, found in the template's regions."""
+
+  def extreme(region: Bool[np.ndarray, ' v'], axis: int, sign: int) -> Float[np.ndarray, '3']:
+    rows = np.flatnonzero(midline & region)
+    return positions[rows[np.argmax(sign * positions[rows, axis])]]
+
+  front = z > 60
+  return {
+    'glabella': extreme(front & (y > 10) & (y < 30), 2, 1),
+    'sellion': extreme(front & (y > -8) & (y < 12), 2, -1),
+    'pronasale': extreme(front & (y > -42) & (y < -25), 2, 1),
+    'subnasale': extreme(front & (y > -52) & (y < -42), 2, -1),
+    'menton': extreme(front & (y < -95), 1, -1),
+  }
+
+
+def _pupil_distance(positions: Positions, labels: ProceduralSemantics) -> float:
+  left, right = (positions[labels.component == k].mean(0) for k in (1, 2))
+  return float(np.linalg.norm(left - right))

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from sa0_jax.head.procedural import parts, rings
 from sa0_jax.head.procedural.anatomy import MIRROR
@@ -21,12 +21,16 @@ class BuiltMesh:
     faces: [f, 3].
     semantics: labels of the vertices.
     part_uv: planar coordinates of each separate part, by component number (1..5).
+    cut: left vertices of the coronal curve behind the ears, from the crown down to the collar.
+    back: [f] whether a face is skin behind that curve.
   """
 
   positions: Float[np.ndarray, 'v 3']
   faces: Int[np.ndarray, 'f 3']
   semantics: ProceduralSemantics
-  part_uv: dict[int, Float[np.ndarray, 'p 2']]
+  part_uv: dict[int, Float[np.ndarray, '_ 2']]
+  cut: Int[np.ndarray, ' c']
+  back: Bool[np.ndarray, ' f']
 
   def vertices_of(self, *components: int) -> Int[np.ndarray, ' n']:
     """Vertex ids of some components."""
@@ -48,7 +52,8 @@ def build_mesh() -> BuiltMesh:
   positions = 0.5 * (positions + positions[labels.pair] * MIRROR)
   labels = dataclasses.replace(labels, template=positions.astype(np.float32))
   part_uv = {number + 1: piece.uv for number, piece in enumerate(pieces)}
-  return BuiltMesh(positions, faces, labels, part_uv)
+  back = np.concatenate([skin.back, np.zeros(len(faces) - len(skin.back), bool)])
+  return BuiltMesh(positions, faces, labels, part_uv, skin.cut, back)
 
 
 def _labels(

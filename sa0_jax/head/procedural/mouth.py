@@ -4,149 +4,210 @@ import numpy as np
 from jaxtyping import Float
 
 from sa0_jax.head.procedural.anatomy import JOINT_POSITIONS, smoothstep
+from sa0_jax.head.procedural.correctives import COLUMN_SINE, jaw_correctives
 from sa0_jax.head.procedural.expressions import Basis, FaceMasks, add_pair, pushed
 from sa0_jax.head.procedural.fields import turn_about_x
+from sa0_jax.head.procedural.lips import (
+  LipMotion,
+  lip_displacement,
+  ring_profile,
+  separated,
+)
 from sa0_jax.head.procedural.mesh import BuiltMesh
-from sa0_jax.head.procedural.skinning import CORNER_SHARE, JAW, jaw_share
+from sa0_jax.head.procedural.shape_tables import Push
+from sa0_jax.head.procedural.skinning import CORNER_SHARE, JAW, jaw_share, skinning_weights
 
 # mouthClose undoes this opening of the jaw, in radians, at the lips.
 CLOSED_JAW = 0.35
 
+# What pulls one corner or half a lip: motion of the lips and pushes of the skin beyond them.
+SIDED: dict[str, tuple[LipMotion, tuple[Push, ...]]] = {
+  'mouthSmile': (
+    LipMotion(
+      corner=(8.0, 8.0, -8.0),
+      upper_side=(4.0, 3.0, -3.6),
+      upper_middle=(0.5, 0.7, -1.0),
+      lower_side=(4.0, 4.3, -3.6),
+      lower_middle=(0.5, 1.2, -0.9),
+      upper_right=(-0.3, 0.2, -0.3),
+      lower_right=(-0.3, 0.3, -0.3),
+    ),
+    (
+      ((40, -36, 72), (17, 15, 24), (1.5, 4.4, 3.6)),
+      ((29, -47, 85), (6, 13, 14), (1.0, 1.2, -1.6)),
+      ((45, -62, 60), (16, 18, 24), (2.0, 1.0, 1.5)),
+    ),
+  ),
+  'mouthFrown': (
+    LipMotion(
+      corner=(0.5, -6.5, -1.2),
+      upper_side=(0.4, -2.4, -0.3),
+      upper_middle=(0, -0.2, 0),
+      lower_side=(0.4, -2.8, -0.3),
+      lower_middle=(0, 0.1, 0.2),
+    ),
+    (((30, -84, 78), (13, 11, 20), (1.2, -1.8, 0.6)), ((0, -99, 92), (16, 10, 14), (0, 0.9, 0.3))),
+  ),
+  'mouthDimple': (
+    LipMotion(corner=(3.8, 0.9, -5.0), upper_side=(1.3, 0.3, -1.3), lower_side=(1.3, 0.2, -1.3)),
+    (((38, -68, 76), (9, 11, 14), (1.5, 0, 0.8)),),
+  ),
+  'mouthStretch': (
+    LipMotion(
+      corner=(7.0, -3.4, -6.0),
+      upper_side=(3.2, -0.9, -2.6),
+      upper_middle=(0.3, 0, -0.5),
+      lower_side=(3.2, -2.0, -2.6),
+      lower_middle=(0.3, -0.8, -0.5),
+    ),
+    (((34, -96, 56), (18, 18, 28), (1.8, -2.2, 0)), ((30, -130, 30), (16, 24, 20), (1.2, 0, 1.0))),
+  ),
+  'mouthUpperUp': (
+    LipMotion(
+      corner=(0.2, 0.8, 0),
+      upper_side=(0.4, 5.2, 0.2),
+      upper_middle=(0, 2.6, 0.3),
+      upper_right=(0, 0.6, 0),
+    ),
+    (((20, -43, 92), (13, 13, 16), (0.2, 1.8, 0.8)),),
+  ),
+  'mouthLowerDown': (
+    LipMotion(
+      corner=(0.2, -0.8, 0),
+      lower_side=(0.5, -5.4, 0.2),
+      lower_middle=(0, -2.7, 0.3),
+      lower_right=(0, -0.6, 0),
+    ),
+    (),
+  ),
+}
+
+# What both halves do together, the right one as mirror image.
+SYMMETRIC: dict[str, tuple[LipMotion, tuple[Push, ...]]] = {
+  'mouthPucker': (
+    LipMotion(
+      corner=(-9.5, 0.0, 5.0),
+      upper_side=(-5.8, -0.3, 5.8),
+      upper_middle=(0, -0.8, 5.4),
+      lower_side=(-5.8, 0.4, 5.8),
+      lower_middle=(0, 0.7, 5.2),
+    ),
+    (((38, -66, 74), (14, 18, 22), (-2.6, 0, 1.0)),),
+  ),
+  'mouthFunnel': (
+    LipMotion(
+      corner=(-7.0, 0.0, 3.5),
+      upper_side=(-3.2, 3.2, 5.6),
+      upper_middle=(0, 4.0, 5.6),
+      lower_side=(-3.2, -3.6, 5.6),
+      lower_middle=(0, -4.5, 5.2),
+    ),
+    (((38, -66, 74), (14, 18, 22), (-1.8, 0, 0.6)),),
+  ),
+  'mouthShrugUpper': (
+    LipMotion(upper_middle=(0, 2.4, 1.8), upper_side=(0, 1.5, 1.2)),
+    (((0, -50, 100), (20, 8, 16), (0, 0.8, 0.4)),),
+  ),
+  'mouthShrugLower': (
+    LipMotion(
+      lower_middle=(0, 3.2, 2.2),
+      lower_side=(0, 2.0, 1.5),
+      upper_middle=(0, 2.2, 1.4),
+      upper_side=(0, 1.3, 0.9),
+    ),
+    (((0, -99, 92), (20, 12, 18), (0, 3.2, 1.0)), ((0, -86, 96), (18, 7, 14), (0, 1.2, -0.8))),
+  ),
+}
+
+# Rolling a lip over the teeth, and pressing it on the other: (ring, towards its border, forward).
+ROLL = (
+  (3, 0, 0), (5, 0, -1.8), (6, 0, -2.8), (7, 0, -3.4), (8, -0.3, -3.9), (9, -1.7, -3.9),
+  (10, -2.9, -3.0), (11, -2.9, -1.8), (12, -2.2, -1.1), (14, -1.0, -0.5), (15, -0.6, -0.3),
+)  # fmt: skip
+PRESS = (
+  (3, 0, 0), (6, 0, -0.4), (8, 0, -0.7), (9, -0.5, -0.9), (10, -1.1, -1.0), (11, -1.5, -0.8),
+  (12, -1.4, -0.4), (14, -0.7, 0.3), (15, -0.4, 0.3),
+)  # fmt: skip
+
 
 def mouth(mesh: BuiltMesh, masks: FaceMasks) -> Basis:
   """Every direction below the nose."""
-  return {**_corners(mesh, masks), **_lips(mesh, masks), **_jaw(mesh, masks)}
-
-
-def _corners(mesh: BuiltMesh, masks: FaceMasks) -> Basis:
-  """What pulls one corner of the mouth or half a lip."""
-  basis: Basis = {}
-  skin, upper, lower = masks.skin, masks.skin * masks.upper, masks.skin * masks.lower
-  corner = (26, -68.2, 89)
-
-  def pair(name: str, displacement: np.ndarray) -> None:
-    add_pair(basis, mesh, name, displacement)
-
-  pair(
-    'mouthSmile',
-    pushed(
-      mesh,
-      skin,
-      [
-        (corner, (15, 13, 22), (7.2, 7.2, -6.2)),
-        ((10, -62.7, 101), (12, 9, 16), (1.2, 0.9, -1.4)),
-        ((28, -49, 87), (6, 14, 16), (0.8, 1.0, -1.3)),
-        ((10, -74.7, 100), (13, 7, 16), (1.0, 1.0, -1.2)),
-      ],
-    )
-    + pushed(mesh, masks.off_lids, [((42, -36, 68), (18, 16, 26), (1.5, 4.0, 2.6))]),
-  )
-  pair(
-    'mouthFrown',
-    pushed(
-      mesh,
-      skin,
-      [
-        (corner, (14, 13, 22), (0.6, -5.8, -0.8)),
-        ((30, -84.7, 78), (14, 12, 20), (1, -2, 0)),
-      ],
-    ),
-  )
-  pair('mouthDimple', pushed(mesh, skin, [(corner, (12, 12, 20), (3.2, 1.0, -4.0))]))
-  pair(
-    'mouthStretch',
-    pushed(
-      mesh,
-      skin,
-      [
-        ((26, -68.8, 89), (15, 15, 24), (6.5, -3.4, -5.0)),
-        ((30, -96.7, 60), (20, 18, 30), (1.5, -2.0, 0)),
-      ],
-    ),
-  )
-  pair(
-    'mouthPress',
-    pushed(mesh, upper, [((12, -61.7, 102), (14, 5.5, 14), (0, -1.5, -0.9))])
-    + pushed(mesh, lower, [((12, -73.7, 100), (14, 5.5, 14), (0, 1.7, -0.9))]),
-  )
-  pair(
-    'mouthUpperUp',
-    pushed(mesh, upper, [((11, -61.7, 101), (12, 10, 18), (0.3, 5.0, 0.6))])
-    + pushed(mesh, skin, [((20, -45.5, 92), (13, 13, 16), (0, 1.8, 0.8))]),
-  )
-  pair(
-    'mouthLowerDown',
-    pushed(mesh, lower, [((11, -72.7, 99), (12, 10, 18), (0.4, -5.2, 0.5))]),
-  )
-  return basis
+  lips = {name: separated(mesh, one) for name, one in _lips(mesh, masks).items()}
+  return {**lips, **_jaw(mesh)}
 
 
 def _lips(mesh: BuiltMesh, masks: FaceMasks) -> Basis:
-  """What both halves of the lips do together."""
-  skin, upper, lower = masks.skin, masks.skin * masks.upper, masks.skin * masks.lower
+  # Skin pushes leave the lips alone: those have their own motion.
+  rings = mesh.semantics.mouth_ring.astype(np.float64)
+  off_lips = masks.off_lids * np.where(rings >= 0, smoothstep(rings, 11.0, 15.0) * 0.6, 1.0)
   basis: Basis = {}
-  basis['mouthPucker'] = (
-    pushed(
-      mesh,
-      skin,
-      [
-        ((25, -68.2, 90), (14, 14, 22), (-8.5, 0, 5.5)),
-        ((11, -67.7, 100), (11, 12, 18), (-2.0, 0, 4.2)),
-      ],
-      symmetric=True,
-    )
-    + pushed(mesh, skin, [((0, -67.7, 101), (9, 12, 16), (0, 0, 2.6))])
-    + pushed(mesh, upper, [((10, -60.7, 101), (13, 6, 16), (0, -0.6, 0))], symmetric=True)
-    + pushed(mesh, lower, [((10, -75.7, 100), (13, 6, 16), (0, 1.0, 0))], symmetric=True)
+  for name, (motion, pushes) in SIDED.items():
+    one = lip_displacement(mesh, motion) + pushed(mesh, off_lips, pushes)
+    add_pair(basis, mesh, name, one)
+  press = ring_profile(mesh, True, PRESS, side=1) + ring_profile(mesh, False, PRESS, side=1)
+  add_pair(basis, mesh, 'mouthPress', press)
+  for name, (motion, pushes) in SYMMETRIC.items():
+    one = lip_displacement(mesh, motion.symmetric())
+    basis[name] = one + pushed(mesh, off_lips, pushes, symmetric=True)
+  basis['mouthRollUpper'] = ring_profile(mesh, True, ROLL)
+  basis['mouthRollLower'] = ring_profile(mesh, False, ROLL)
+  shift = LipMotion(
+    corner=(5.5, 0.6, -2.0),
+    upper_side=(6.8, 0.2, -0.6),
+    upper_middle=(7.0, 0, 0.2),
+    lower_side=(6.8, 0.2, -0.6),
+    lower_middle=(7.0, 0, 0.2),
+    right_corner=(7.0, 0, 1.8),
+    upper_right=(7.2, 0, 1.0),
+    lower_right=(7.2, 0, 1.0),
   )
-  basis['mouthFunnel'] = (
-    pushed(mesh, skin, [((25, -68.2, 90), (14, 14, 22), (-6.0, 0, 4.5))], symmetric=True)
-    + pushed(mesh, upper, [((0, -62.7, 101), (18, 7.5, 16), (0, 3.6, 5.0))])
-    + pushed(mesh, lower, [((0, -72.7, 99), (18, 7.5, 16), (0, -4.2, 5.0))])
-  )
-  basis['mouthRollUpper'] = pushed(mesh, upper, [((0, -62.7, 102), (22, 4.8, 12), (0, -2.4, -4))])
-  basis['mouthRollLower'] = pushed(mesh, lower, [((0, -72.2, 100), (22, 5.2, 12), (0, 2.4, -4))])
-  basis['mouthShrugUpper'] = pushed(mesh, skin, [((0, -60.7, 101), (22, 9, 18), (0, 2.6, 1.6))])
-  basis['mouthShrugLower'] = pushed(
-    mesh, lower, [((0, -75.7, 98), (22, 11, 18), (0, 3.0, 2.2))]
-  ) + pushed(mesh, skin, [((0, -96.7, 92), (20, 12, 18), (0, 3.0, 0.8))])
-  basis['mouthLeft'] = pushed(mesh, skin, [((0, -67.7, 95), (30, 14, 30), (7, 0, 0))])
-  basis['mouthRight'] = -basis['mouthLeft']
+  add_pair(basis, mesh, 'mouth', lip_displacement(mesh, shift))
   return basis
 
 
-def _jaw(mesh: BuiltMesh, masks: FaceMasks) -> Basis:
+def _near_lips(mesh: BuiltMesh) -> Float[np.ndarray, ' v']:
+  """1 on the lips, fading over the skin around them and into the mouth."""
+  x, y, z = mesh.positions.T
+  ring = mesh.semantics.mouth_ring.astype(np.float64)
+  distance = np.hypot(x / 29.0, (y + 68.2) / 13.0)
+  depth = np.where(ring >= 0, np.clip((ring - 2) / 3.0, 0, 1), 1.0)
+  return depth * (1 - smoothstep(distance, 0.75, 2.3)) * (z > 40) * mesh.semantics.skin
+
+
+def _jaw(mesh: BuiltMesh) -> Basis:
   """Sliding jaw, lips closed over an open jaw, tongue."""
-  labels = mesh.semantics
-  share = jaw_share(mesh)
-  moved = share.copy()
+  share, near = jaw_share(mesh), _near_lips(mesh)
+  # Lips that touch slide together.
+  moved = share + near * (0.5 - share)
   moved[mesh.vertices_of(4, 5)] = 1.0
-  basis: Basis = {
-    'jawLeft': moved[:, None] * [6.0, 0, 0],
-    'jawRight': moved[:, None] * [-6.0, 0, 0],
-    'jawForward': moved[:, None] * [0, 0, 5.0],
-    'mouthClose': _closed_lips(mesh, masks, share),
-  }
   tongue = mesh.vertices_of(5)
   out = np.zeros_like(mesh.positions)
   reach = smoothstep(mesh.positions[tongue, 2], 50, 80)
-  out[tongue] = reach[:, None] * [0, 4.5, 30.0]
-  basis['tongueOut'] = out * (labels.component == 5)[:, None]
-  return basis
+  out[tongue] = reach[:, None] * [0, 5.0, 30.0]
+  return {
+    'jawLeft': moved[:, None] * [6.0, 0, 0],
+    'jawRight': moved[:, None] * [-6.0, 0, 0],
+    'jawForward': moved[:, None] * [0, 0, 5.0],
+    'mouthClose': _closed_lips(mesh, near),
+    'tongueOut': out,
+  }
 
 
-def _closed_lips(
-  mesh: BuiltMesh, masks: FaceMasks, share: Float[np.ndarray, ' v']
-) -> Float[np.ndarray, 'v 3']:
-  """Brings the lips back together when the jaw is open by `CLOSED_JAW`.
-
-  One smooth falloff covers the mouth's rings and the skin around them.
-  """
-  x, y, z = mesh.positions.T
+def _closed_lips(mesh: BuiltMesh, near: Float[np.ndarray, ' v']) -> Float[np.ndarray, 'v 3']:
+  """Brings the lips together when the jaw is open by `CLOSED_JAW`, its correctives included."""
+  weights = skinning_weights(mesh)
+  share = weights[:, JAW]
+  columns, correctives = jaw_correctives(mesh, weights)
+  angle = np.full(len(share), CLOSED_JAW)
+  factors = np.where(columns == COLUMN_SINE, np.sin(CLOSED_JAW), np.cos(CLOSED_JAW) - 1)
+  corrective = correctives @ factors
   arm = mesh.positions - JOINT_POSITIONS[JAW]
-  opened = turn_about_x(arm, np.full(len(arm), CLOSED_JAW)) - arm
-  ring = mesh.semantics.mouth_ring.astype(np.float64)
-  distance = np.hypot(x / 29.0, (y + 68.2) / 13.0)
-  falloff = np.where(ring >= 5, 1.0, np.where(ring >= 0, np.maximum(ring - 2, 0) / 3.0, 1.0))
-  falloff = falloff * (1 - smoothstep(distance, 0.75, 2.3)) * (z > 40) * mesh.semantics.skin
-  return -((share - CORNER_SHARE) * falloff)[:, None] * opened
+
+  def posed(points: Float[np.ndarray, 'v 3'], follow: Float[np.ndarray, ' v']) -> np.ndarray:
+    return points + follow[:, None] * (turn_about_x(points, angle) - points)
+
+  closed = posed(arm, np.full(len(share), CORNER_SHARE))
+  missing = near[:, None] * (closed - posed(arm + corrective, share))
+  turned = turn_about_x(np.eye(3), np.full(3, CLOSED_JAW)).T
+  blended = np.eye(3) + share[:, None, None] * (turned - np.eye(3))
+  return np.linalg.solve(blended, missing[..., None])[..., 0]

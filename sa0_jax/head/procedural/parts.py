@@ -131,7 +131,7 @@ def teeth(upper: bool) -> Part:
   along = np.concatenate([-half[:0:-1], half])
   within = np.concatenate([np.tile(inner, len(widths)), [0.0]])
   within = np.concatenate([within[:0:-1], within])
-  crown = np.sin(np.pi * within)  # 0 between teeth, 1 in the middle of one
+  crown = 1 - np.abs(2 * within - 1) ** 3  # 0 between teeth, 1 on most of one
   angle = _arch_angle(along)
   sign = 1.0 if upper else -1.0
   rows = []
@@ -139,8 +139,10 @@ def teeth(upper: bool) -> Part:
     # Gums are scalloped: enamel reaches further up in the middle of a tooth; edges are rounded.
     scallop = 0.9 * crown if enamel == 1.0 and abs(y + 68.3) > 5 else 0.55 * crown * (enamel > 0)
     tip = -0.55 * (1 - crown) ** 2 if abs(y + 68.3) < 0.3 else 0.0
-    radial = offset - 0.75 * enamel * (1 - crown) ** 1.5
-    height = y + sign * (scallop * (tip == 0.0) - tip) + 0.8 * np.sin(angle) ** 2
+    radial = offset - 0.5 * enamel * (1 - crown)
+    height = (
+      y + sign * (scallop * (tip == 0.0) - tip) + (0.8 if upper else -1.2) * np.sin(angle) ** 2
+    )
     rows.append(
       np.stack(
         [

@@ -1,4 +1,4 @@
-"""Structured vertex rings where the face deforms most: lids, lips and mouth, nostrils, ears.
+"""Structured vertex rings where the face deforms most: lids, lips and mouth, nostrils.
 
 Each function returns a list of rings, [n, 3] millimetres, of the left (x > 0) half of the head.
 """
@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float
 
 from sa0_jax.head.procedural.anatomy import (
-  EAR_CENTER,
   EYE_CENTER,
   EYE_RADIUS,
   Number,
@@ -20,7 +19,6 @@ Ring = Float[np.ndarray, 'n 3']
 EYE_POINTS = 32  # per lid ring: 0 at the lateral corner, 16 at the medial one, upper lid between
 LIP_POINTS = 17  # per half ring and lip, midline and corner included
 NOSTRIL_POINTS = 14
-EAR_POINTS = 30
 
 # Rings with a name, by position in the lists below (inside to outside for lids and mouth).
 LID_INNER_EDGE, LID_LASH_EDGE = 2, 3
@@ -49,38 +47,16 @@ LIP_CURVES = np.array(
     [5.8, -58.1, -66.6, -76.8],
     [9.0, -58.7, -66.5, -76.4],
     [14.0, -60.6, -66.7, -75.0],
-    [19.0, -63.3, -67.2, -72.7],
-    [23.0, -66.0, -67.8, -70.2],
+    [19.0, -63.3, -67.5, -72.7],
+    [23.0, -66.0, -68.05, -70.2],
     [25.4, -68.0, -68.2, -68.4],
   ]
 )
 # Fractions from the seam to the border of the red, and how far each bulges past the corner.
 LIP_STEPS = ((0.14, 0.0), (0.42, 0.1), (0.72, 0.25), (1.0, 0.6), (1.22, 1.2))
 LIP_OUTER_OFFSETS = (2.6, 5.4, 8.4)
-
-# Ear outline around the attachment: angle in degrees (0 forward, 90 up), radius, rim height.
-EAR_OUTLINE = np.array(
-  [
-    [0, 9.0, 0.5],
-    [30, 12.5, 1.5],
-    [55, 20.0, 4.0],
-    [75, 28.5, 7.5],
-    [92, 31.5, 9.5],
-    [112, 31.5, 12.0],
-    [135, 29.5, 14.2],
-    [158, 27.0, 15.5],
-    [180, 25.0, 15.8],
-    [203, 23.5, 15.0],
-    [225, 23.5, 13.0],
-    [248, 26.0, 9.5],
-    [268, 29.0, 6.0],
-    [284, 29.0, 4.0],
-    [300, 24.0, 2.6],
-    [318, 16.0, 1.4],
-    [340, 10.0, 0.8],
-    [360, 9.0, 0.5],
-  ]
-)
+# Half the gap between closed lips: less and rounding makes them cut each other.
+CONTACT_GAP = 0.06
 
 
 def lid_angles() -> Float[np.ndarray, ' n']:
@@ -172,7 +148,6 @@ def lid_rings() -> list[Ring]:
   lower = np.maximum(-np.sin(angle), 0.0) ** 0.6
   for k, step in enumerate(LID_SKIN_STEPS):
     xy = lash[:, :2] + step * (outer - lash[:, :2])
-    skin_depth = front_depth(xy[:, 0], xy[:, 1])
     cover = _ball_depth(xy, EYE_RADIUS + 1.5 + 2.0 * step)
     skin = _soft_maximum(front_depth(xy[:, 0], xy[:, 1]), cover, 5.0)
     leave = smoothstep(np.full(len(xy), step), -0.05, 0.25)
@@ -190,7 +165,8 @@ def lip_sides() -> Float[np.ndarray, ' n']:
 
 def lip_fractions() -> Float[np.ndarray, ' n']:
   """0 at the midline, 1 at the corner, along a half ring from top to bottom."""
-  half = np.sin(np.linspace(0, 1, LIP_POINTS) * np.pi / 2) ** 0.95
+  along = np.linspace(0, 1, LIP_POINTS)
+  half = 0.65 * np.sin(along * np.pi / 2) + 0.35 * along  # denser towards the corner
   return np.concatenate([half, half[-2::-1]])
 
 
@@ -205,15 +181,15 @@ def _mouth_bag() -> list[Ring]:
   c, s = np.abs(c) ** 0.55, np.sign(s) * np.abs(s) ** 0.55
   c[0] = c[-1] = 0.0
 
-  def arc(x: np.ndarray, front: Number, width: Number, back: Number) -> np.ndarray:
+  def arc(x: np.ndarray, front: np.ndarray, width: Number, back: Number) -> np.ndarray:
     return back + (front - back) * np.sqrt(np.maximum(1 - (x / width) ** 2, 0.0))
 
   return [
     np.stack([10 * c, -69.8 + 5 * s, np.full(len(c), 42.0)], 1),
-    np.stack([24 * c, -69.8 + 12 * s, np.full(len(c), 46.0)], 1),
-    np.stack([33 * c, -67.8 + 17 * s, 64 - 4 * c], 1),
-    np.stack([32 * c, -67.8 + 16.5 * s, arc(32 * c, 91.6, 37, 62)], 1),
-    np.stack([28.5 * c, -68 + 11.0 * s, arc(28.5 * c, 93.4, 36, 64)], 1),
+    np.stack([27 * c, -70.2 + 14 * s, np.full(len(c), 46.0)], 1),
+    np.stack([34.5 * c, -68.2 + 18.5 * s, 64 - 4 * c], 1),
+    np.stack([32 * c, -67.8 + 16.5 * s, arc(32 * c, 90.2 + 1.4 * lip_sides(), 37, 62)], 1),
+    np.stack([28.5 * c, -68 + 11.0 * s, arc(28.5 * c, 92.2 + 1.2 * lip_sides(), 36, 64)], 1),
   ]
 
 
@@ -236,28 +212,34 @@ def mouth_rings() -> list[Ring]:
   fraction, side = lip_fractions(), lip_sides()
   x = MOUTH_HALF_WIDTH * fraction
   upper, seam, lower = (PchipInterpolator(LIP_CURVES[:, 0], LIP_CURVES[:, k])(x) for k in (1, 2, 3))
-  border = np.where(side >= 0, upper, lower)
+  border = np.select([side > 0, side < 0], [upper, lower], seam)
   front = front_depth(x, seam + 1.6 * side)
+  # Both lips meet on one surface; the corner itself lies in the seam's groove.
+  front[LIP_POINTS - 1] = front[LIP_POINTS - 2 : LIP_POINTS + 1 : 2].mean()
+  front = 0.5 * (front + front[::-1])
   muzzle = 64 + 31.6 * np.sqrt(np.maximum(1 - (x / 36) ** 2, 0.0))
-  closing = 1 - fraction**3
   rings = _mouth_bag()
   rings.append(
     np.stack(
       [
         x + 1.2 * fraction**4,
-        seam + 2.6 * side * (1 - fraction**4),
+        seam + side * (2.6 * (1 - fraction**4) + CONTACT_GAP),
         np.minimum(front - 5.4, muzzle),
       ],
       axis=1,
     )
   )
   contact_depth = front - 3.6 * (1 - 0.45 * fraction**2)
-  rings.append(np.stack([x + 0.6 * fraction**4, seam + 0.07 * side * closing, contact_depth], 1))
-  rings.append(np.stack([x + 0.2 * fraction**4, seam + 0.10 * side * closing, front - 1.7], 1))
+  rings.append(np.stack([x + 0.6 * fraction**4, seam + CONTACT_GAP * side, contact_depth], 1))
+  rings.append(np.stack([x + 0.2 * fraction**4, seam + CONTACT_GAP * side, front - 1.7], 1))
+  red = []
   for step, bulge in LIP_STEPS:
     ring_x = x + bulge * fraction**3
-    y = seam + 0.15 * side * (1 - step) * closing + step * (border - seam)
-    rings.append(np.stack([ring_x, y, front_depth(ring_x, y)], 1))
+    y = seam + CONTACT_GAP * side * (1 - step) + step * (border - seam)
+    red.append(np.stack([ring_x, y, front_depth(ring_x, y)], 1))
+  # The roll into the seam must not dive under the contact surface.
+  red[0][:, 2] = np.maximum(red[0][:, 2], 0.45 * rings[-1][:, 2] + 0.55 * red[1][:, 2])
+  rings += red
   tangent = np.stack([np.gradient(x), np.gradient(border)], 1)
   normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1)
   normal /= np.linalg.norm(normal, axis=1, keepdims=True)
@@ -290,70 +272,3 @@ def nostril_rings() -> list[Ring]:
     middle + (skin[0] - middle) * k + up * h for k, h in ((0.42, 7.5), (0.75, 5.0), (0.92, 1.6))
   ]
   return pit + skin
-
-
-def ear_rings() -> list[Ring]:
-  """Twelve closed rings, from the attachment over the back of the ear and its rim to the concha."""
-  from scipy.interpolate import CubicSpline
-
-  degrees = np.arange(EAR_POINTS) / EAR_POINTS * 360.0
-  outline, height = (
-    CubicSpline(EAR_OUTLINE[:, 0], EAR_OUTLINE[:, k], bc_type='periodic')(degrees) for k in (1, 2)
-  )
-  height = np.maximum(height, 0.2)
-  angle = np.radians(degrees)
-  forward, up, out = _ear_axes()
-  free = smoothstep(-np.cos(angle - np.radians(12)), -0.55, 0.35)
-
-  def around(degree: Number, width: Number) -> np.ndarray:
-    return np.exp(-((((degrees - degree + 180) % 360 - 180) / width) ** 2))
-
-  lobe, top, tragus = around(276, 26.0), around(75, 40.0), around(345, 20.0)
-  fixed = 1 - free
-
-  def ring(radius: np.ndarray, n: np.ndarray, forward_shift: np.ndarray | Number = 0.0) -> Ring:
-    return (
-      EAR_CENTER
-      + (radius * np.cos(angle) + forward_shift)[:, None] * forward
-      + (radius * np.sin(angle))[:, None] * up
-      + n[:, None] * out
-    )
-
-  base_forward = np.where(np.cos(angle) > 0, 10.0, 13.0) * np.cos(angle) - 1.0
-  base_up = 25.5 * np.sin(angle) - 1.0
-  attachment = project(EAR_CENTER + base_forward[:, None] * forward + base_up[:, None] * up, 20)
-  back = ring(outline * 0.95, height * 0.92 - 1.0 * free)
-  tragus_shift = -2.6 * tragus
-  return [
-    attachment,
-    attachment + 0.22 * (ring(outline * 0.93, height * 0.9) - attachment) + 0.5 * out,
-    0.45 * attachment + 0.55 * back,
-    ring(outline, height - 0.6),
-    ring(outline * 1.015, height + 1.0 + 0.4 * free),
-    ring(outline * 0.955, height + 2.1 * (0.4 + 0.6 * free) + 1.6 * tragus, -1.5 * tragus),
-    ring(outline * 0.87, height + 1.3 * (1 - lobe) + 1.5 * tragus + 0.3, tragus_shift),
-    ring(
-      outline * 0.78,
-      height - 1.6 * free * (1 - lobe) - 0.6 * fixed + 0.5 * lobe - 1.0 * tragus,
-      -2.2 * tragus,
-    ),
-    ring(
-      outline * 0.62,
-      height * 0.96 - 0.3 * free - 1.6 * fixed + 0.8 * free * (1 - lobe) - 1.0 * top,
-      -2.0 * fixed,
-    ),
-    ring(outline * 0.50, height * 0.80 - 1.0 - 1.2 * fixed, -1.6 * fixed),
-    ring(outline * 0.40, height * 0.38 - 1.0, -0.5),
-    ring(outline * 0.22, np.full(EAR_POINTS, -1.5)) - up,
-  ]
-
-
-def _ear_axes() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Forward, up and outward axes of the left ear's plane, leaning back by 13 degrees."""
-  tilt = np.radians(13)
-  forward = np.array([0.10, np.sin(tilt), np.cos(tilt)])
-  forward /= np.linalg.norm(forward)
-  up = np.array([-0.02, np.cos(tilt), -np.sin(tilt)])
-  up -= (up @ forward) * forward
-  up /= np.linalg.norm(up)
-  return forward, up, np.cross(up, forward)

@@ -21,20 +21,20 @@ Numbers = Sequence[Number]
 # height, front z, half width, z of the widest place, exponent (2 = ellipse, more = boxier).
 FACE_SECTIONS = np.array(
   [
-    [70, 82.0, 58.0, 20.0, 2.30],
-    [45, 92.5, 62.0, 18.0, 2.35],
-    [20, 94.0, 64.0, 18.0, 2.35],
-    [5, 88.0, 66.0, 18.0, 2.30],
-    [-15, 85.0, 71.0, 22.0, 2.20],
+    [70, 81.0, 57.0, 20.0, 2.30],
+    [45, 91.5, 60.0, 18.0, 2.30],
+    [20, 92.5, 62.5, 18.0, 2.30],
+    [5, 88.0, 65.5, 18.0, 2.30],
+    [-15, 85.5, 70.5, 22.0, 2.20],
     [-34, 88.0, 66.0, 19.0, 2.10],
-    [-47, 92.0, 60.0, 14.0, 2.05],
-    [-59, 93.5, 54.0, 12.0, 2.00],
-    [-67, 92.5, 50.0, 11.0, 2.00],
-    [-77, 90.5, 46.5, 12.0, 1.95],
-    [-89, 88.5, 44.5, 18.0, 2.00],
-    [-100, 89.5, 42.0, 26.0, 2.10],
-    [-109, 87.5, 38.0, 33.0, 2.15],
-    [-122, 80.0, 32.0, 38.0, 2.20],
+    [-47, 91.5, 59.5, 14.0, 2.05],
+    [-59, 93.5, 53.0, 12.0, 2.00],
+    [-67, 93.0, 48.5, 11.0, 2.00],
+    [-77, 90.5, 44.5, 12.0, 1.95],
+    [-89, 88.0, 41.5, 18.0, 2.00],
+    [-100, 88.0, 36.5, 26.0, 2.05],
+    [-109, 86.0, 31.5, 33.0, 2.10],
+    [-122, 80.0, 28.0, 38.0, 2.20],
   ]
 )
 
@@ -106,7 +106,7 @@ def _face_block(p: Points) -> Field:
 
 def _skull(p: Points) -> Field:
   y, z = p[:, 1], p[:, 2]
-  cranium = ellipsoid(p, (0, 36, -20), (75.5, 75, 77))
+  cranium = ellipsoid(p, (0, 36, -19), (75.5, 74, 75))
   cranium = smooth_min(cranium, ellipsoid(p, (0, 40, 22), (62, 66, 70)), 24)
   occiput = ellipsoid(p, (0, -8, -38), (60, 58, 54))
   cranium = smooth_min(cranium, occiput, 30)
@@ -120,22 +120,25 @@ def _skull(p: Points) -> Field:
 def _neck(p: Points) -> Field:
   x, y, z = p.T
   drop = (-100 - np.clip(y, -260, -40)) / 100.0
-  center = -18 - 15 * drop
-  width, depth = 51.5 + 35.0 * np.maximum(drop - 0.45, 0) ** 2, 53.5 + 1.5 * drop
+  center = -14 - 17 * drop
+  flare = np.maximum(drop - 0.40, 0) ** 2
+  width, depth = 51.0 + 50.0 * flare, 53.0 + 12.0 * flare
   level = np.sqrt((x / width) ** 2 + ((z - center) / depth) ** 2)
   column = np.sqrt(x * x + (z - center) ** 2) * (1 - 1 / np.maximum(level, 0.05)) * 0.95
   neck = smooth_max(column, y + 20, 30)
-  larynx = cone(p, (0, -140, 25), (0, -165, 20), 6, 6)
+  larynx = cone(p, (0, -140, 31), (0, -160, 26), 6, 6)
   neck = smooth_min(neck, larynx, 18)
-  sternomastoid = cone(p, (54, -62, -18), (14, -205, 12), 7, 8)
-  return smooth_min(neck, sternomastoid, 18)
+  sternomastoid = cone(p, (50, -62, -16), (12, -210, 22), 7, 7)
+  neck = smooth_min(neck, sternomastoid, 16)
+  trapezius = cone(p, (18, -112, -62), (74, -218, -62), 8, 20)
+  return smooth_min(neck, trapezius, 28)
 
 
 def _add_soft_tissue(head: Field, p: Points) -> Field:
   brow_ridge = tube(
     p,
     [(4, 12, 86), (20, 18, 83), (38, 19, 74.0), (51, 11, 60), (52, -8, 55)],
-    (7.5, 7, 6.5, 6.5, 7),
+    (6.8, 6.0, 6.2, 6.5, 7),
   )
   head = smooth_min(head, brow_ridge, 18)
   cheekbone = ellipsoid(p, (47, -21, 55), (16, 10.5, 15), (0, 32, -18))
@@ -144,13 +147,13 @@ def _add_soft_tissue(head: Field, p: Points) -> Field:
   head = smooth_min(head, cheek, 26)
   muzzle = ellipsoid(p, (0, -63, 71), (31, 27, 27))
   head = smooth_min(head, muzzle, 24)
-  chin = ellipsoid(p, (0, -100, 78), (17, 11, 16))
+  chin = ellipsoid(p, (0, -100, 77.5), (15, 11, 16))
   head = smooth_min(head, chin, 16)
-  chin_side = ellipsoid(p, (10, -100, 78), (9, 8, 12))
+  chin_side = ellipsoid(p, (9, -100, 77.5), (8, 8, 12))
   head = smooth_min(head, chin_side, 16)
-  jaw_angle = ellipsoid(p, (41, -62, 14), (8, 18, 14))
+  jaw_angle = ellipsoid(p, (38.5, -60, 14), (8, 18, 14))
   head = smooth_min(head, jaw_angle, 20)
-  jaw_border = tube(p, [(34.5, -73, 22), (28.5, -90, 54), (15, -100, 76)], (7, 7.5, 8))
+  jaw_border = tube(p, [(33.5, -73, 22), (26.5, -89.5, 54), (14, -100, 75)], (7, 7.5, 8))
   return smooth_min(head, jaw_border, 24)
 
 
@@ -167,35 +170,35 @@ def _carve_orbits(head: Field, p: Points) -> Field:
 
 def _add_nose(head: Field, p: Points) -> Field:
   bridge = [(0, 9, 83.5), (0, -6, 88.5), (0, -21, 97), (0, -32, 104)]
-  nose = tube(p, bridge, (7.2, 6.0, 6.8, 8.0))
-  nose = smooth_min(nose, ellipsoid(p, (0, -34, 107.2), (9.4, 8.2, 8.4)), 7)
-  nose = smooth_min(nose, ellipsoid(p, (4.0, -34.8, 108.5), (5.4, 6.0, 6.4)), 6)
-  nose = smooth_min(nose, ellipsoid(p, (0, -21, 83), (16, 25, 17), (-20, 0, 0)), 13)
-  ala = ellipsoid(p, (12.2, -37.6, 97.5), (5.9, 7.0, 10.5), (0, 24, 10))
+  nose = tube(p, bridge, (6.6, 5.2, 6.0, 7.4))
+  nose = smooth_min(nose, ellipsoid(p, (0, -34, 108.4), (9.2, 8.2, 8.4)), 7)
+  nose = smooth_min(nose, ellipsoid(p, (4.0, -34.8, 109.6), (5.4, 6.0, 6.4)), 6)
+  nose = smooth_min(nose, ellipsoid(p, (0, -22, 82), (13.5, 24, 17.5), (-20, 0, 0)), 13)
+  ala = ellipsoid(p, (11.4, -37.8, 97.5), (5.3, 7.0, 10.3), (0, 22, 10))
   nose = smooth_min(nose, ala, 7)
-  columella = cone(p, (0, -43.3, 97), (0, -40.2, 108.5), 4.2, 4.2)
+  columella = cone(p, (0, -44.2, 97), (0, -41.0, 108.5), 4.0, 4.0)
   nose = smooth_min(nose, columella, 5)
   head = smooth_min(head, nose, 8)
-  alar_crease = cone(p, (17.0, -32, 95), (19.0, -41.4, 91.5), 0.5, 0.8)
+  alar_crease = cone(p, (16.0, -32, 95), (18.0, -41.6, 91.5), 0.5, 0.8)
   return smooth_max(head, -alar_crease, 5)
 
 
 def _add_lips(head: Field, p: Points) -> Field:
   upper = tube(
     p,
-    [(0.0, -62.6, 97.2), (5.5, -61.7, 97.3), (14, -63.9, 92.6), (25, -68.0, 81.8)],
-    (5.6, 5.7, 4.6, 2.0),
+    [(0.0, -62.4, 98.2), (5.5, -61.5, 98.4), (14, -63.7, 93.4), (25, -68.0, 82.0)],
+    (5.9, 6.0, 4.9, 2.0),
   )
   lower = tube(
     p,
-    [(0.0, -72.0, 95.6), (8, -72.0, 95.1), (16, -70.4, 90.5), (25, -68.2, 81.6)],
-    (5.9, 6.0, 4.8, 2.0),
+    [(0.0, -72.2, 96.4), (8, -72.2, 95.9), (16, -70.6, 91.0), (25, -68.2, 81.8)],
+    (6.4, 6.5, 5.2, 2.0),
   )
   head = smooth_min(smooth_min(head, upper, 6), lower, 6)
   seam = tube(
     p,
-    [(0.0, -67.2, 104.8), (6, -66.7, 104.5), (15, -67.2, 98.6), (27, -68.4, 87.8)],
-    (1.0, 1.0, 0.8, 0.1),
+    [(0.0, -67.2, 106.2), (6, -66.7, 105.8), (15, -67.2, 99.6), (27, -68.4, 88.0)],
+    (0.8, 0.8, 0.5, 0.1),
   )
   head = smooth_max(head, -seam, 4)
   philtrum = cone(p, (0, -48.2, 103.6), (0, -55.8, 107.0), 1.3, 1.8)

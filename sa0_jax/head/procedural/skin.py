@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 
 from sa0_jax.head.procedural import rings
 from sa0_jax.head.procedural.anatomy import MIRROR
+from sa0_jax.head.procedural.ear import ear_rings
 from sa0_jax.head.procedural.filler import (
   BACK_CENTER,
   FRONT_CENTER,
@@ -38,6 +39,8 @@ class SkinMesh:
     nostril: closed rings from the pit outwards; the pit's centre follows alone as the last list.
     ear: closed rings from the attachment to the concha; its centre follows as the last list.
     collar: [v] whether a vertex is on the border of the neck.
+    cut: left vertices of the coronal curve behind the ears, from the crown down to the collar.
+    back: [f] whether a face lies behind that curve.
   """
 
   positions: Float[np.ndarray, 'v 3']
@@ -48,6 +51,8 @@ class SkinMesh:
   nostril: list[Int[np.ndarray, ' _']]
   ear: list[Int[np.ndarray, ' _']]
   collar: Bool[np.ndarray, ' v']
+  cut: Int[np.ndarray, ' _']
+  back: Bool[np.ndarray, ' f']
 
 
 class _HalfSkin:
@@ -88,9 +93,9 @@ def _add_rings(half: _HalfSkin) -> dict[str, list[list[int]]]:
   nostril = [half.add(ring) for ring in rings.nostril_rings()]
   half.triangles += _reverse(strip(nostril, closed=True))
   nostril.append([half.close(nostril[0], np.array([0, 0.8, 0]), outward=True)])
-  ear = [half.add(ring) for ring in rings.ear_rings()]
+  ear = [half.add(ring) for ring in ear_rings()]
   half.triangles += _reverse(strip(ear, closed=True))
-  ear.append([half.close(ear[-1], np.array([-1.5, 0, 0]), outward=False)])
+  ear.append([half.close(ear[-1], np.array([-2.0, 0, 0]), outward=False)])
   return {'lids': lids, 'mouth': mouth, 'nostril': nostril, 'ear': ear}
 
 
@@ -183,27 +188,39 @@ def build_skin() -> SkinMesh:
   faces = np.concatenate([np.array(half.triangles), triangles])
   collar = np.zeros(len(positions), bool)
   collar[borders.collar] = True
-  return _mirrored(positions, faces, collar, parts)
+  # Flips never cross the frozen cut, so each region keeps its rows.
+  back = np.arange(len(faces)) >= len(faces) - len(filler[1])
+  named = {name: [np.array(ring) for ring in group] for name, group in parts.items()}
+  return _mirrored(
+    SkinMesh(
+      positions=positions,
+      faces=faces,
+      pair=np.arange(len(positions)),
+      collar=collar,
+      cut=np.array(borders.cut),
+      back=back,
+      **named,
+    )
+  )
 
 
-def _mirrored(
-  positions: np.ndarray, faces: np.ndarray, collar: np.ndarray, parts: dict[str, list[list[int]]]
-) -> SkinMesh:
+def _mirrored(half: SkinMesh) -> SkinMesh:
   """Adds the right half, sharing the midline's vertices."""
-  count = len(positions)
-  midline = np.abs(positions[:, 0]) < 1e-9
+  count = len(half.positions)
+  midline = np.abs(half.positions[:, 0]) < 1e-9
   other = np.arange(count)
   other[~midline] = count + np.arange((~midline).sum())
-  all_positions = np.concatenate([positions, positions[~midline] * MIRROR])
-  all_faces = np.concatenate([faces, other[faces][:, ::-1]])
-  a, b, c = all_faces.T
-  pair = np.empty(len(all_positions), np.int64)
+  positions = np.concatenate([half.positions, half.positions[~midline] * MIRROR])
+  faces = np.concatenate([half.faces, other[half.faces][:, ::-1]])
+  a, b, c = faces.T
+  proper = (a != b) & (b != c) & (c != a)
+  pair = np.empty(len(positions), np.int64)
   pair[:count], pair[other] = other, np.arange(count)
-  as_arrays = {name: [np.array(ring) for ring in group] for name, group in parts.items()}
-  return SkinMesh(
-    positions=all_positions,
-    faces=all_faces[(a != b) & (b != c) & (c != a)],
+  return dataclasses.replace(
+    half,
+    positions=positions,
+    faces=faces[proper],
     pair=pair,
-    collar=np.concatenate([collar, collar[~midline]]),
-    **as_arrays,
+    collar=np.concatenate([half.collar, half.collar[~midline]]),
+    back=np.tile(half.back, 2)[proper],
   )

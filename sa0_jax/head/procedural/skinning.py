@@ -42,11 +42,13 @@ def jaw_share(mesh: BuiltMesh) -> Float[np.ndarray, ' v']:
   bag = np.clip(0.5 - (y + 69.3) / 28.0, 0.05, 0.95)
   lips = lips * (1 - deep) + deep * bag
   share = np.where(ring >= 0, lips, share)
+  share = np.where(labels.ear_ring >= 0, 0.0, share)
+  held = ((ring >= 0) & (ring <= 12)) | (labels.ear_ring >= 0)
   mean = neighbour_mean(mesh.faces, len(share))
   for _ in range(14):
-    share = np.where((ring >= 0) & (ring <= 12), share, 0.35 * share + 0.65 * (mean @ share))
+    share = np.where(held, share, 0.35 * share + 0.65 * (mean @ share))
   for _ in range(3):
-    share = np.where((ring >= 0) & (ring < 12), share, 0.5 * share + 0.5 * (mean @ share))
+    share = np.where(held & (ring != 12), share, 0.5 * share + 0.5 * (mean @ share))
   return share * labels.skin
 
 

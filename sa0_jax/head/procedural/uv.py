@@ -1,7 +1,8 @@
-"""The UV atlas: one chart for skin and mouth, cut at the back, and small charts above (builder).
+"""The UV atlas: a chart for face and mouth, one for the back of the head, small ones (builder).
 
-Layout in texels of a 256² map: skin across the full width, and over it a strip with eyeballs,
-tongue, teeth and ears. Charts keep `GUTTER` texels from each other and half of that from the rim.
+Layout in texels of a 256² map: the front of the skin on the left, up to the coronal curve behind
+the ears; to the right of it a column with eyeballs, tongue, ears, teeth and the back of the head.
+Charts keep `GUTTER` texels from each other and half of that from the rim.
 """
 
 import dataclasses
@@ -16,29 +17,30 @@ from sa0_jax.head.procedural.mesh import BuiltMesh
 
 SIDE = 256.0
 GUTTER = 2.0
-STRIP_HEIGHT = 31.0
 # UV coordinates are multiples of this, so that they survive any number format exactly.
 UV_QUANTUM = 1.0 / 65536.0
 
-# The cut up the back of the skin ends over the crown at this z; the chart's upper corners are the
-# cut's vertices at this height.
-CUT_END_Z, CORNER_HEIGHT = -42.0, 0.0
+# Place of each chart: x, y, width, height in texels; gutters are taken off all around. Numbers are
+# components.
+Box = tuple[float, float, float, float]
+FRONT_BOX: Box = (0.0, 0.0, 196.0, 256.0)
+BACK_BOX: Box = (196.0, 0.0, 60.0, 132.0)
+LEFT_EAR_BOX: Box = (226.0, 160.0, 30.0, 48.0)
+RIGHT_EAR_BOX: Box = (226.0, 208.0, 30.0, 48.0)
+PART_BOXES: dict[int, Box] = {
+  1: (196.0, 223.0, 30.0, 33.0),
+  2: (196.0, 190.0, 30.0, 33.0),
+  5: (196.0, 160.0, 30.0, 30.0),
+  3: (196.0, 146.0, 60.0, 14.0),
+  4: (196.0, 132.0, 60.0, 14.0),
+}
+
+# The upper corners of the two skin charts are the vertices of the coronal curve at these heights.
+FRONT_CORNER_Y, BACK_CORNER_Y = 40.0, 75.0
 # Vertices of the ear's attachment ring that become the corners of its chart.
-EAR_CORNERS = (4, 11, 19, 26)
+EAR_CORNERS = (5, 15, 25, 35)
 # Density given to the closed holes of eyes and ears, which nothing shows.
 HOLE_DENSITY = 0.2
-
-# Charts of the strip: component (or 'left_ear', 'right_ear'), x, y, width, height in texels,
-# counted from the strip's lower left corner; gutters are taken off all around.
-STRIP_BOXES: dict[str | int, tuple[float, float, float, float]] = {
-  1: (0.0, 0.0, 33.0, 31.0),
-  2: (33.0, 0.0, 33.0, 31.0),
-  5: (66.0, 0.0, 24.0, 31.0),
-  3: (90.0, 15.5, 70.0, 15.5),
-  4: (90.0, 0.0, 70.0, 15.5),
-  'left_ear': (160.0, 0.0, 48.0, 31.0),
-  'right_ear': (208.0, 0.0, 48.0, 31.0),
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,9 +60,9 @@ def texel_density(mesh: BuiltMesh) -> Float[np.ndarray, ' v']:
   """Relative number of texels each vertex's surroundings get, per length."""
   labels, p = mesh.semantics, mesh.positions
   x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
-  front = smoothstep(z - 0.25 * x, 0, 42) * smoothstep(y, -128, -104) * (1 - smoothstep(y, 62, 92))
+  front = smoothstep(z - 0.1 * x, -25, 35) * smoothstep(y, -128, -104) * (1 - smoothstep(y, 62, 92))
   side = smoothstep(z, -30, 30) * smoothstep(y, -150, -100)
-  density = 0.17 + 0.06 * side + 0.77 * front
+  density = 0.16 + 0.04 * side + 0.80 * front
 
   def near(center: Vector, radii: Vector) -> np.ndarray:
     offset = (np.stack([x, y, z], axis=1) - center) / radii
@@ -70,7 +72,7 @@ def texel_density(mesh: BuiltMesh) -> Float[np.ndarray, ' v']:
   density = density + 0.30 * near((0, -67, 97), (32, 15, 25))
   density = density + 0.10 * near((0, -35, 100), (22, 22, 25))
   ring = labels.mouth_ring
-  inside = np.select([ring <= 3, ring == 4, ring == 5], [0.22, 0.25, 0.45], 1.0)
+  inside = np.interp(ring, [0, 1, 2, 4, 5, 6], [0.9, 0.6, 0.3, 0.26, 0.45, 1.0])
   density = density * np.where(ring >= 0, inside, 1.0)
   lid = labels.lid_ring
   lining = np.select([lid == 0, lid == 1], [0.5, 0.7], 1.0)
@@ -123,37 +125,37 @@ def _spread(side: list[int], weight: np.ndarray, positions: np.ndarray) -> np.nd
 
 
 def _skin_chart(
-  mesh: BuiltMesh, width: Number, height: Number
+  mesh: BuiltMesh, back: bool, size: tuple[float, float]
 ) -> tuple[np.ndarray, Float[np.ndarray, 'n 2']]:
-  """Vertex ids of the left half of the skin without ears, and their places.
+  """Vertex ids of the left half of the front or back skin without ears, and their places.
 
-  The midline is the line u = 0; collar along the bottom, the cut along the back on the right and
-  top sides.
+  The midline is the line u = 0, the collar lies along the bottom. Seen from outside, the left half
+  is on the right in front (u > 0) and on the left behind (u < 0).
   """
   labels, p = mesh.semantics, mesh.positions
   left = (p[mesh.faces][:, :, 0] > -1e-6).all(1) & labels.skin[mesh.faces].all(1)
   ear = (labels.ear_ring[mesh.faces] >= 0).all(1)
-  ids, flat = np.unique(mesh.faces[left & ~ear], return_inverse=True)
+  ids, flat = np.unique(mesh.faces[left & ~ear & (mesh.back == back)], return_inverse=True)
   faces = flat.reshape(-1, 3)
   positions, density = p[ids], texel_density(mesh)[ids]
   loops = _boundary_loops(faces)
-  outline, holes = loops[0], loops[1:]
-  midline = np.abs(positions[:, 0]) < 1e-6
-  collar = labels.collar[ids] & midline
-  chest = int(np.flatnonzero(collar & (positions[:, 2] > -40))[0])
-  nape = int(np.flatnonzero(collar & (positions[:, 2] <= -40))[0])
-  on_top = [i for i in outline if midline[i] and positions[i, 1] > 40]
-  tip = min(on_top, key=lambda i: abs(positions[i, 2] - CUT_END_Z))
-  behind = [i for i in outline if midline[i] and positions[i, 2] < -45]
-  corner = min(behind, key=lambda i: abs(positions[i, 1] - CORNER_HEIGHT))
-  sides = _split_loop(outline, [chest, nape, corner, tip])
-  filled, positions = _fill_holes(faces, positions, holes)
-  density = np.concatenate([density, np.full(len(holes), HOLE_DENSITY)])
+  local = {int(v): k for k, v in enumerate(ids)}
+  cut = [local[int(v)] for v in mesh.cut]
+  crown, low = cut[0], cut[-1]
+  corner = min(
+    cut, key=lambda i: abs(positions[i, 1] - (BACK_CORNER_Y if back else FRONT_CORNER_Y))
+  )
+  on_collar = labels.collar[ids] & (np.abs(positions[:, 0]) < 1e-6)
+  middle = int(np.flatnonzero(on_collar)[0])
+  corners = [low, middle, crown, corner] if back else [middle, low, corner, crown]
+  filled, positions = _fill_holes(faces, positions, loops[1:])
+  density = np.concatenate([density, np.full(len(positions) - len(ids), HOLE_DENSITY)])
   scale = density[filled].mean(1)
   scale = np.where((filled >= len(ids)).any(1), HOLE_DENSITY, scale)
-  scale = scale * np.sqrt(width * height / (_areas(positions[filled]) * scale**2).sum())
-  patch = Patch(positions, filled, scale, *_outline(sides, positions, density, (width, height)))
-  return ids, flatten(patch)[: len(ids)]
+  scale = scale * np.sqrt(size[0] * size[1] / (_areas(positions[filled]) * scale**2).sum())
+  border = _outline(_split_loop(loops[0], corners), positions, density, size)
+  uv = flatten(Patch(positions, filled, scale, *border))[: len(ids)]
+  return ids, uv - [size[0], 0] if back else uv
 
 
 def _areas(corners: Float[np.ndarray, 'f 3 3']) -> Float[np.ndarray, ' f']:
@@ -191,7 +193,7 @@ def _ear_chart(
   corners = [attachment[k] for k in EAR_CORNERS]
   if loop[(loop.index(corners[0]) + 1) % len(loop)] != attachment[EAR_CORNERS[0] + 1]:
     corners = corners[::-1]
-  density = np.interp(labels.ear_ring[ids], [0, 2, 4, 6, 12], [0.5, 0.5, 0.9, 1.2, 1.2])
+  density = np.interp(labels.ear_ring[ids], [0, 2, 4, 6, 14], [0.5, 0.5, 0.9, 1.2, 1.2])
   scale = density[faces].mean(1)
   scale = scale * np.sqrt(width * height / (_areas(p[ids][faces]) * scale**2).sum())
   border = _outline(_split_loop(loop, corners), p[ids], np.ones(len(ids)), (width, height))
@@ -202,27 +204,33 @@ def build_atlas(mesh: BuiltMesh) -> Atlas:
   """UV coordinates of the whole head."""
   labels = mesh.semantics
   packer = _Packer(mesh)
-  half, height = SIDE / 2 - GUTTER / 2, SIDE - STRIP_HEIGHT - GUTTER
-  ids, uv = _skin_chart(mesh, half, height)
-  uv = uv + np.array([SIDE / 2, GUTTER / 2])
   left = (mesh.positions[mesh.faces][:, :, 0] > -1e-6).all(1)
   ear = (labels.ear_ring[mesh.faces] >= 0).all(1)
   skin = labels.skin[mesh.faces].all(1) & ~ear
-  packer.add(skin & left, ids, uv)
-  packer.add(skin & ~left, labels.pair[ids], uv * [-1, 1] + [SIDE, 0], shared=uv[:, 0] == SIDE / 2)
-  for key, (x, y, width, box_height) in STRIP_BOXES.items():
-    corner = np.array([x, y + SIDE - STRIP_HEIGHT]) + GUTTER / 2
-    size = np.array([width, box_height]) - GUTTER
-    if isinstance(key, int):
-      ids = mesh.vertices_of(key)
-      packer.add(np.isin(mesh.faces[:, 0], ids), ids, corner + mesh.part_uv[key] * size)
-      continue
-    ids, uv = _ear_chart(mesh, *size)
-    if key == 'left_ear':
-      packer.add(ear & left, ids, corner + uv)
-    else:
-      packer.add(ear & ~left, labels.pair[ids], corner + uv * [-1, 1] + [size[0], 0])
+  for back, box in ((False, FRONT_BOX), (True, BACK_BOX)):
+    corner, size = _inner(box)
+    middle = corner + np.array([size[0] / 2, 0])
+    ids, uv = _skin_chart(mesh, back, (float(size[0] / 2), float(size[1])))
+    faces = skin & (mesh.back == back)
+    packer.add(faces & left, ids, middle + uv)
+    mirrored = middle + uv * [-1, 1]
+    packer.add(faces & ~left, labels.pair[ids], mirrored, shared=uv[:, 0] == 0)
+  for component, box in PART_BOXES.items():
+    corner, size = _inner(box)
+    ids = mesh.vertices_of(component)
+    packer.add(np.isin(mesh.faces[:, 0], ids), ids, corner + mesh.part_uv[component] * size)
+  corner, size = _inner(LEFT_EAR_BOX)
+  ids, uv = _ear_chart(mesh, float(size[1]), float(size[0]))
+  upright = np.stack([size[0] - uv[:, 1], uv[:, 0]], axis=1)
+  packer.add(ear & left, ids, corner + upright)
+  mirrored = _inner(RIGHT_EAR_BOX)[0] + upright * [-1, 1] + [size[0], 0]
+  packer.add(ear & ~left, labels.pair[ids], mirrored)
   return packer.atlas()
+
+
+def _inner(box: Box) -> tuple[np.ndarray, np.ndarray]:
+  """Lower left corner and size of a box without its gutters."""
+  return np.array(box[:2]) + GUTTER / 2, np.array(box[2:]) - GUTTER
 
 
 class _Packer:
