@@ -23,6 +23,8 @@ MIRROR = np.array([-1.0, 1.0, 1.0])
 EYE_CENTER = np.array([31.5, 0.0, 65.6])
 EYE_RADIUS = 12.6
 IRIS_RADIUS, PUPIL_RADIUS = 5.85, 2.1
+# How far the cornea stands out of the sphere: less than a real one, so that lids clear it.
+CORNEA_BULGE = 0.2
 
 # Left ear: middle of its attachment.
 EAR_CENTER = np.array([68.0, -20.0, -12.0])

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sa0_jax.head.procedural.anatomy import (
-  EAR_CENTER,
+  CORNEA_BULGE,
   EYE_CENTER,
   EYE_RADIUS,
   MIRROR,
@@ -15,6 +15,7 @@ from sa0_jax.head.procedural.anatomy import (
   smoothstep,
 )
 from sa0_jax.head.procedural.mesh import BuiltMesh
+from sa0_jax.head.procedural.modes import carry_ear
 from sa0_jax.head.procedural.shape_tables import Push
 
 Displacement = Float[np.ndarray, 'n 3']
@@ -74,12 +75,12 @@ def ear_share(mesh: BuiltMesh) -> Float[np.ndarray, ' v']:
 def with_rigid_parts(
   mesh: BuiltMesh, field: DisplacementField, *, ears: bool = True, teeth: bool = True
 ) -> Displacement:
-  """A field on all vertices, with eyeballs and their lids, and ears, carried along rigidly.
+  """A field on all vertices, with eyeballs, their lids and the ears carried along.
 
   Args:
     mesh: the neutral head.
     field: displacement anywhere in space.
-    ears: whether each ear moves rigidly with the field at its attachment.
+    ears: whether each ear moves with the field at its attachment.
     teeth: whether teeth and tongue follow the field; else they stay.
   """
   out = field(mesh.positions)
@@ -87,13 +88,13 @@ def with_rigid_parts(
     zone = eye_zone(mesh, side)[:, None]
     out = out * (1 - zone) + zone * field((EYE_CENTER * [side, 1, 1])[None])
   if ears:
-    share, sides = ear_share(mesh), side_sign(mesh)
-    for side in (1, -1):
-      rows = (share > 0) & (sides == side)
-      at_root = field((EAR_CENTER * [side, 1, 1])[None])
-      out[rows] = out[rows] * (1 - share[rows, None]) + share[rows, None] * at_root
+    for loops in mesh.semantics.ear_loops:
+      carry_ear(out, loops)
   if not teeth:
     out[mesh.vertices_of(3, 4, 5)] = 0
+    # The mouth's lining stays with the teeth.
+    ring = mesh.semantics.mouth_ring.astype(np.float64)
+    out *= np.where(ring >= 0, smoothstep(ring, 2.0, 6.0), 1.0)[:, None]
   return out
 
 
@@ -146,20 +147,25 @@ def turn_lids(
 
 
 def _lift(points: Float[np.ndarray, 'n 3'], angle: Float[np.ndarray, ' n']) -> np.ndarray:
-  """Relative lift off the eyeball at the end of a turn that keeps its chord clear of the cornea."""
+  """Relative lift off the eyeball at the end of a turn that keeps its chord clear of the cornea.
+
+  On the way t the radius is about r − 4 d t (1 − t) + L t with the chord's depth d; its minimum
+  stays at the clearance for L = 4 d − 4 √(d (r − clearance)).
+  """
   radius = np.linalg.norm(points, axis=1)
-  missing = 2 * (CORNEA_REACH + LID_CLEARANCE - radius * np.cos(angle / 2))
-  return np.maximum(missing, 0) * smoothstep(np.abs(angle), 0.02, 0.2) / radius
+  depth = radius * (1 - np.cos(angle / 2))
+  room = np.maximum(radius - CORNEA_REACH - LID_CLEARANCE, 0)
+  return np.maximum(4 * depth - 4 * np.sqrt(depth * room), 0) / radius
 
 
 # Share of the closing angle that each lid ring follows, upper and lower lid.
 CLOSING_UPPER = np.array([1, 1, 1, 1, 0.97, 0.9, 0.74, 0.50, 0.30, 0.14, 0.04, 0])
 CLOSING_LOWER = np.array([1, 1, 1, 1, 0.85, 0.62, 0.42, 0.30, 0.18, 0.07, 0.02, 0])
 # Lids of half-closed eyes must clear the cornea by this much.
-LID_CLEARANCE = 0.2
+LID_CLEARANCE = 0.12
 # Closed lids stay this far apart, so that they do not cut each other.
 CLOSED_GAP = 0.12
-CORNEA_REACH = EYE_RADIUS + 0.3
+CORNEA_REACH = EYE_RADIUS + CORNEA_BULGE
 
 
 def close_lids(mesh: BuiltMesh, side: int, meet: Number, amount: Number = 1.0) -> Displacement:

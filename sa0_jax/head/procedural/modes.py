@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from sa0_jax.head.procedural.anatomy import EAR_CENTER, EYE_CENTER, MIRROR, smoothstep
+from sa0_jax.head.procedural.anatomy import EYE_CENTER, MIRROR, smoothstep
 from sa0_jax.head.procedural.semantics import ProceduralSemantics
 
 MOUTH_MIDDLE = np.array([0.0, -67.0, 85.0])
@@ -30,6 +30,18 @@ class SmoothModes:
   widths: Float[np.ndarray, ' b']
   coefficients: Int[np.ndarray, 'b 3 m']
   steps: Float[np.ndarray, ' m']
+
+
+def carry_ear(out: Float[np.ndarray, 'v c'], loops: Int[np.ndarray, 'rings n']) -> None:
+  """Lets the free ear follow the nearest part of its attachment, in place.
+
+  Args:
+    out: values of a field at all vertices; those of the ear's rings are replaced.
+    loops: rings of one ear, the attachment first.
+  """
+  for number, loop in enumerate(loops):
+    share = smoothstep(np.full(1, number, out.dtype), 0, 2.5)
+    out[loop] += share * (out[loops[0]] - out[loop])
 
 
 def bells(
@@ -54,10 +66,7 @@ def identity_rows(
     near = np.flatnonzero(share)
     at_eye = bells(centers, widths, (EYE_CENTER * mirror)[None].astype(np.float32))
     rows[near] += share[near, None] * (at_eye - rows[near])
-    ear = np.flatnonzero((labels.ear_ring > 0) & (np.sign(p[:, 0]) == side))
-    share = smoothstep(labels.ear_ring[ear].astype(np.float32), 0, 2.5)
-    at_ear = bells(centers, widths, (EAR_CENTER * mirror)[None].astype(np.float32))
-    rows[ear] += share[:, None] * (at_ear - rows[ear])
+    carry_ear(rows, labels.ear_loops[component - 1])
   rows[labels.component >= 3] = bells(centers, widths, MOUTH_MIDDLE[None].astype(np.float32))
   return rows
 

@@ -92,7 +92,7 @@ SYMMETRIC: dict[str, tuple[LipMotion, tuple[Push, ...]]] = {
       lower_side=(-5.8, 0.4, 5.8),
       lower_middle=(0, 0.7, 5.2),
     ),
-    (((38, -66, 74), (14, 18, 22), (-2.6, 0, 1.0)),),
+    (((38, -66, 74), (14, 18, 22), (-1.7, 0, 0.8)),),
   ),
   'mouthFunnel': (
     LipMotion(

@@ -7,7 +7,7 @@ interpolated from the vertices, so that detail does not depend on the mesh. Colo
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from sa0_jax.head.procedural.anatomy import (
   EYE_CENTER,
@@ -52,6 +52,11 @@ IRIS_COLORS: dict[str, Color] = {
 BROW_X = (9, 14, 22, 31, 40, 47, 53)
 BROW_Y = (15.5, 17.6, 20.4, 22.8, 23.4, 21.2, 17.0)
 BROW_HALF_WIDTH = (3.2, 3.9, 3.7, 3.2, 2.5, 1.7, 0.7)
+
+
+# Upper border of the beard on the cheek, by z in mm: from the sideburn to the corner of the mouth.
+BEARD_Z = (-10, 4, 14, 28, 46, 66, 86)
+BEARD_TOP = (-14, -16, -30, -50, -61, -64, -62)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +160,7 @@ def paint(fields: PaintFields, look: Look) -> tuple[Points, Mask]:
   base = np.asarray(look.skin, np.float64)
   color = _skin(fields, base, float(look.ruddiness))
   color = _mixed(color, _lip_color(base), fields.lips * 0.85)
-  color = _mixed(color, np.array([0.42, 0.15, 0.14]), fields.mouth * (1 - 0.4 * fields.lips))
+  color = _mixed(color, np.array([0.55, 0.24, 0.22]), fields.mouth * (1 - 0.4 * fields.lips))
   color = _mixed(color, base * [0.62, 0.40, 0.38], fields.nostril * 0.8)
   color = _mixed(color, base * [1.0, 0.78, 0.74], np.clip(fields.lid_edge * 0.6, 0, 1))
   color = _mixed(color, np.array([0.80, 0.52, 0.48]), fields.lining * 0.85)
@@ -173,6 +178,26 @@ def paint(fields: PaintFields, look: Look) -> tuple[Points, Mask]:
 def default_colors(labels: ProceduralSemantics) -> Float[np.ndarray, 'v 3']:
   """A neutral person's colour at every vertex, sRGB: a start for what no camera has seen."""
   color, _ = paint(PaintFields.of_vertices(labels), Look(scalp=0.9))
+  return color.astype(np.float32)
+
+
+def texel_colors(
+  labels: ProceduralSemantics,
+  corners: Int[np.ndarray, 'n 3'],
+  barycentric: Float[np.ndarray, 'n 3'],
+  look: Look | None = None,
+) -> Float[np.ndarray, 'n 3']:
+  """Colours of surface points, sRGB: a start for texels that no camera has seen.
+
+  Args:
+    labels: of the procedural head.
+    corners: vertices of the triangle each point lies on, `head.faces[face]`.
+    barycentric: weights of those vertices.
+    look: what to paint with; a neutral person by default.
+  """
+  at_vertices = PaintFields.of_vertices(labels).stacked()
+  at_points = (at_vertices[corners] * barycentric[:, :, None].astype(np.float32)).sum(1)
+  color, _ = paint(PaintFields.from_stacked(at_points), look or Look(scalp=0.9))
   return color.astype(np.float32)
 
 
@@ -199,7 +224,7 @@ def _folded(p: Points) -> Points:
 
 def _skin(fields: PaintFields, base: np.ndarray, ruddiness: float) -> Points:
   p = _folded(fields.template)
-  red, dark = base * [1.03, 0.82, 0.80], base * [0.84, 0.76, 0.78]
+  red, dark = base * [1.03, 0.84, 0.83], base * [0.84, 0.76, 0.78]
   blush = (
     0.55 * _bell(p, (40, -30, 68), (20, 16, 32))
     + 0.50 * _bell(p, (0, -36, 110), (15, 11, 14))
@@ -220,7 +245,7 @@ def _skin(fields: PaintFields, base: np.ndarray, ruddiness: float) -> Points:
 
 
 def _lip_color(base: np.ndarray) -> np.ndarray:
-  pale = base * [0.93, 0.68, 0.68]
+  pale = base * [0.92, 0.70, 0.71]
   deep = base * [1.02, 0.78, 0.80]
   return pale if base.mean() > 0.42 else deep
 
@@ -242,17 +267,31 @@ def _hair(color: Points, fields: PaintFields, look: Look) -> Points:
   lashes = smoothstep(fields.lid_edge, 0.55, 0.95) * np.where(upper, 0.85, 0.35)
   color = _mixed(color, tint * 0.4 + 0.02, lashes)
   if look.stubble:
-    area = smoothstep(-y, 46, 60) * smoothstep(z - 0.2 * x, -2, 20) * smoothstep(y, -132, -112)
-    cheek = 1 - smoothstep(y + 0.55 * x - 0.12 * z, -38, -26)
-    speck = 0.75 + 0.25 * _mottle(fields.template, 1.6)
-    amount = np.clip(area * cheek * skin * (1 - fields.ear) * speck * look.stubble, 0, 1)
-    color = _mixed(color, tint * 0.7 + 0.12, amount)
+    amount = _beard(fields.template, p) * skin * (1 - fields.ear) * look.stubble
+    color = _mixed(color, tint * 0.7 + 0.12, np.clip(amount, 0, 1))
   edge = hairline_distance(fields.template.astype(np.float64))
   ragged = 1.6 * _mottle(fields.template, 17.0) + 1.2 * _mottle(fields.template, 4.5)
   cap = smoothstep(edge + ragged, -3.0, 7.0) * skin * (1 - np.clip(1.6 * fields.ear, 0, 1))
-  strands = 1 + 0.10 * np.sin(3.1 * x + 1.6 * z + 2 * _mottle(fields.template, 30.0))
-  strands = strands + 0.08 * np.sin(5.3 * x - 2.1 * y + 3 * _mottle(fields.template, 14.0))
-  return _mixed(color, tint * strands[:, None], np.clip(cap * look.scalp, 0, 1))
+  return _mixed(color, tint * _strands(fields.template)[:, None], np.clip(cap * look.scalp, 0, 1))
+
+
+def _strands(template: Points) -> Mask:
+  """Brightness of short hair that falls from the crown."""
+  x, y, z = template.T
+  turn = np.arctan2(x, z + 25.0) + 0.05 * _mottle(template, 60.0) + 0.004 * y
+  streaks = np.sin(61 * turn) + np.sin(113 * turn + 1.0) + np.sin(197 * turn + 2.0)
+  return 1 + 0.045 * streaks + 0.10 * _mottle(template, 9.0) + 0.06 * _mottle(template, 3.0)
+
+
+def _beard(template: Points, folded: Points) -> Mask:
+  """Where a beard grows: moustache, chin, jaw up to the sideburns, down to the neck's bend."""
+  x, y, z = folded.T
+  upper = np.interp(z, BEARD_Z, BEARD_TOP)
+  upper = np.maximum(upper, np.interp(x, (0, 18, 27), (-44, -50, -90)) - 40 * (z < 80))
+  under = smoothstep(y, -136, -112 - 8 * smoothstep(z, 60, 30))
+  behind = smoothstep(z + 0.1 * y, -22, 0)
+  speck = 0.72 + 0.28 * _mottle(template, 1.7)
+  return smoothstep(upper - y + 1.5 * _mottle(template, 11.0), -4, 9) * under * behind * speck
 
 
 def _eye(template: Points, look: Look) -> Points:

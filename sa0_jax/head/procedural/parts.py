@@ -5,7 +5,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from sa0_jax.head.procedural.anatomy import EYE_CENTER, EYE_RADIUS, MIRROR, smoothstep
+from sa0_jax.head.procedural.anatomy import (
+  CORNEA_BULGE,
+  EYE_CENTER,
+  EYE_RADIUS,
+  MIRROR,
+  smoothstep,
+)
 from sa0_jax.head.procedural.filler import strip
 
 EYE_SEGMENTS = 24
@@ -14,7 +20,6 @@ EYE_RINGS = np.array(
   [4, 9.6, 11, 15, 20, 24.5, 27.4, 29.4, 35, 44, 56, 70, 86, 104, 124, 150], np.float64
 )
 PUPIL_RING, LIMBUS_INNER_RING, LIMBUS_OUTER_RING = 2, 7, 8  # 0 is the pole
-CORNEA_BULGE = 0.3
 
 # Widths of the six teeth of each half arch from the midline backwards.
 UPPER_TOOTH_WIDTHS = (8.5, 6.6, 7.7, 7.0, 6.8, 6.5)

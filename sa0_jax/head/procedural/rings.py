@@ -99,7 +99,7 @@ def _lid_lining(margin: Float[np.ndarray, 'n 2']) -> list[Ring]:
   outer_side = c > 0
   corner = smoothstep(np.abs(c), 0.80, 0.96)
   depth = EYE_CENTER[2] + np.where(outer_side, OUTER_CORNER_DEPTH, INNER_CORNER_DEPTH)
-  edge_depth = _soft_maximum(_ball_depth(margin, EYE_RADIUS + 0.25), depth, 1.5)
+  edge_depth = _soft_maximum(_ball_depth(margin, EYE_RADIUS + 0.5), depth, 1.5)
   edge = np.column_stack([margin, edge_depth])
   center = EYE_CENTER[:2]
   outward = (margin - center) / np.linalg.norm(margin - center, axis=1, keepdims=True)
@@ -187,9 +187,9 @@ def _mouth_bag() -> list[Ring]:
   return [
     np.stack([10 * c, -69.8 + 5 * s, np.full(len(c), 42.0)], 1),
     np.stack([27 * c, -70.2 + 14 * s, np.full(len(c), 46.0)], 1),
-    np.stack([34.5 * c, -68.2 + 18.5 * s, 64 - 4 * c], 1),
-    np.stack([32 * c, -67.8 + 16.5 * s, arc(32 * c, 90.2 + 1.4 * lip_sides(), 37, 62)], 1),
-    np.stack([28.5 * c, -68 + 11.0 * s, arc(28.5 * c, 92.2 + 1.2 * lip_sides(), 36, 64)], 1),
+    np.stack([32.5 * c, -68.2 + 18.5 * s, 64 - 4 * c], 1),
+    np.stack([28.5 * c, -67.8 + 16.5 * s, arc(28.5 * c, 90.2 + 1.4 * lip_sides(), 37, 62)], 1),
+    np.stack([27.2 * c, -68 + 11.0 * s, arc(27.2 * c, 92.2 + 1.2 * lip_sides(), 36, 64)], 1),
   ]
 
 

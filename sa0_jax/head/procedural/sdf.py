@@ -122,7 +122,7 @@ def _neck(p: Points) -> Field:
   drop = (-100 - np.clip(y, -260, -40)) / 100.0
   center = -14 - 17 * drop
   flare = np.maximum(drop - 0.40, 0) ** 2
-  width, depth = 51.0 + 50.0 * flare, 53.0 + 12.0 * flare
+  width, depth = 53.5 + 47.0 * flare, 53.0 + 12.0 * flare
   level = np.sqrt((x / width) ** 2 + ((z - center) / depth) ** 2)
   column = np.sqrt(x * x + (z - center) ** 2) * (1 - 1 / np.maximum(level, 0.05)) * 0.95
   neck = smooth_max(column, y + 20, 30)

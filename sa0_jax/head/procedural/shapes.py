@@ -115,7 +115,7 @@ def _lids(mesh: BuiltMesh) -> Basis:
   sides = fields.side_sign(mesh)
   follow = np.where(on_lid, LID_FOLLOW[ring], 0.0)
   crease = np.where(on_lid, CREASE_FOLLOW[ring], 0.0) * np.maximum(s, 0) ** 0.7
-  wide = _axis_field(follow * 0.55 * c * sides, np.zeros(len(ring)))
+  wide = _axis_field(follow * 0.85 * c * sides, np.zeros(len(ring)))
   inner = np.exp(-(((labels.lid_angle - 2.5) / 0.7) ** 2))
   basis = {
     'eye_size': wide + fields.turn_lids(mesh, 0.065, 0.055, LID_FOLLOW),
@@ -125,7 +125,7 @@ def _lids(mesh: BuiltMesh) -> Basis:
     + fields.turn_lids(mesh, -0.025, 0.0, LID_FOLLOW),
     'epicanthic': (crease * inner)[:, None] * [0, -2.0, 1.3] + crease[:, None] * [0, -0.5, 0.9],
   }
-  for name in ('eye_size', 'eye_tilt', 'upper_lid_droop', 'epicanthic'):
+  for name in basis:
     basis[name] = fields.slide_on_eyeball(mesh, basis[name], last_ring=4)
   return basis
 
@@ -139,8 +139,8 @@ def _ears(mesh: BuiltMesh) -> Basis:
   return {
     'ear_size': (share * 0.085)[:, None] * arm,
     'ear_length': (share * 0.08)[:, None] * arm * [0, 1, 0],
-    'ear_angle': (share * behind)[:, None] * _axis_field(3.6 * sides, 0.0, 1.2),
-    'ear_lobe': (share * lobe)[:, None] * _axis_field(0.4 * sides, -2.6),
+    'ear_angle': (share * behind)[:, None] * _axis_field(2.8 * sides, 0.0, 1.0),
+    'ear_lobe': (share * lobe)[:, None] * _axis_field(0.4 * sides, -1.7),
   }
 
 
