@@ -23,7 +23,12 @@ from sa0_jax.head.procedural.anatomy import (
   to_millimetres,
 )
 from sa0_jax.head.procedural.measure import self_intersections, triangle_areas, uv_cover
-from sa0_jax.head.procedural.rings import LID_INNER_EDGE, LID_LASH_EDGE, MOUTH_CONTACT
+from sa0_jax.head.procedural.rings import (
+  LID_INNER_EDGE,
+  LID_LASH_EDGE,
+  MOUTH_CONTACT,
+  MOUTH_SEAM,
+)
 
 
 @pytest.fixture(scope='module')
@@ -254,6 +259,46 @@ def test_atlas_spends_its_texels_where_they_show(head: HeadModel) -> None:
 
 def test_neutral_head_does_not_cut_itself(head: HeadModel) -> None:
   assert len(self_intersections(_posed_mm(head), head.faces)) == 0
+
+
+@pytest.mark.parametrize(
+  ('expression', 'jaw', 'limit'),
+  [
+    ({'eyeBlink': 1.0}, 0.0, 260),  # closed lids lie on each other
+    ({'eyeBlink': 0.5}, 0.0, 150),
+    ({'mouthSmile': 1.0}, 0.15, 10),
+    ({'mouthPucker': 1.0}, 0.0, 20),
+    ({'mouthRollUpper': 0.8, 'mouthRollLower': 0.8}, 0.0, 20),
+    ({'mouthStretch': 1.0}, 0.05, 30),
+    ({'browDown': 1.0, 'noseSneer': 1.0, 'mouthUpperUp': 1.0}, 0.0, 10),
+    ({}, 0.45, 15),
+  ],
+)
+def test_expressions_hardly_cut_the_head(
+  head: HeadModel, expression: dict[str, float], jaw: float, limit: int
+) -> None:
+  assert len(self_intersections(_posed_mm(head, expression, jaw), head.faces)) <= limit
+
+
+def test_an_opening_mouth_keeps_a_round_shape(head: HeadModel) -> None:
+  """The jaw's correctives: the mouth narrows a little, its corners are no slits."""
+  labels = load_procedural_semantics()
+  seam = labels.mouth_loops[MOUTH_SEAM]
+  closed, opened = _posed_mm(head)[seam], _posed_mm(head, jaw=0.4)[seam]
+  width = opened[16, 0] - opened[48, 0]
+  assert 0.78 < width / (closed[16, 0] - closed[48, 0]) < 0.95
+  gap = np.linalg.norm(opened[:17] - opened[32:15:-1], axis=1)
+  assert gap[0] > 25
+  assert gap[14] > 0.28 * gap[0]  # two steps from the corner
+  without = dataclasses.replace(head, posedirs=np.zeros_like(head.posedirs))
+  assert _posed_mm(without, jaw=0.4)[seam][16, 0] > opened[16, 0] + 2
+
+
+def test_closing_the_lips_over_an_open_jaw(head: HeadModel) -> None:
+  labels = load_procedural_semantics()
+  seam = labels.mouth_loops[MOUTH_SEAM]
+  posed = _posed_mm(head, {'mouthClose': 1.0}, jaw=0.35)[seam]
+  assert np.linalg.norm(posed[:17] - posed[32:15:-1], axis=1).max() < 0.6
 
 
 def test_landmarks_are_on_the_surface_and_symmetric(head: HeadModel) -> None:

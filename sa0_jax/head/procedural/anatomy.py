@@ -20,7 +20,7 @@ MIRROR = np.array([-1.0, 1.0, 1.0])
 
 # Left eyeball: centre of rotation and radius of the white. The radius is 0.5 mm over a real one's
 # because a simple sphere must also fill the corners.
-EYE_CENTER = np.array([31.5, 0.0, 65.6])
+EYE_CENTER = np.array([31.5, 0.0, 67.8])
 EYE_RADIUS = 12.6
 IRIS_RADIUS, PUPIL_RADIUS = 5.85, 2.1
 # How far the cornea stands out of the sphere: less than a real one, so that lids clear it.

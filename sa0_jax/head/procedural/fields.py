@@ -99,14 +99,19 @@ def with_rigid_parts(
 
 
 def slide_on_eyeball(mesh: BuiltMesh, displacement: Displacement, last_ring: int) -> Displacement:
-  """Removes the part of a lid displacement that leads towards or away from the eyeball."""
+  """Removes the part of a lid displacement that leads towards or away from the eyeball.
+
+  The corners' edges lie beyond the eyeball's outline and may move freely.
+  """
   out = displacement.copy()
   ring, sides = mesh.semantics.lid_ring, side_sign(mesh)
   for side in (1, -1):
     rows = np.flatnonzero((ring >= 0) & (ring <= last_ring) & (sides == side))
     normal = mesh.positions[rows] - EYE_CENTER * [side, 1, 1]
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    out[rows] -= (out[rows] * normal).sum(1, keepdims=True) * normal
+    corner = smoothstep(np.abs(np.cos(mesh.semantics.lid_angle[rows])), 0.75, 0.97)
+    held = np.where(ring[rows] < 2, 1.0, 1 - corner)[:, None]
+    out[rows] -= held * (out[rows] * normal).sum(1, keepdims=True) * normal
   return out
 
 

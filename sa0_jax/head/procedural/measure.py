@@ -176,7 +176,7 @@ def anthropometry(positions: Positions, labels: ProceduralSemantics) -> tuple[Me
     ('ear length', float(np.ptp(ear[:, 1])), 61, 4),
     ('neck breadth', breadth((y < -132) & (y > -148)), 112, 10),
   )
-  return tuple(Measurement(name, float(value), mean, sd) for name, value, mean, sd in rows)
+  return tuple(Measurement(name, float(v), float(mean), float(sd)) for name, v, mean, sd in rows)
 
 
 def _profile_points(

@@ -14,6 +14,7 @@ from sa0_jax.head.procedural.lips import (
   separated,
 )
 from sa0_jax.head.procedural.mesh import BuiltMesh
+from sa0_jax.head.procedural.parts import TONGUE_CENTER
 from sa0_jax.head.procedural.shape_tables import Push
 from sa0_jax.head.procedural.skinning import CORNER_SHARE, JAW, jaw_share, skinning_weights
 
@@ -180,17 +181,26 @@ def _jaw(mesh: BuiltMesh) -> Basis:
   # Lips that touch slide together.
   moved = share + near * (0.5 - share)
   moved[mesh.vertices_of(4, 5)] = 1.0
-  tongue = mesh.vertices_of(5)
-  out = np.zeros_like(mesh.positions)
-  reach = smoothstep(mesh.positions[tongue, 2], 50, 80)
-  out[tongue] = reach[:, None] * [0, 5.0, 30.0]
   return {
     'jawLeft': moved[:, None] * [6.0, 0, 0],
     'jawRight': moved[:, None] * [-6.0, 0, 0],
     'jawForward': moved[:, None] * [0, 0, 5.0],
     'mouthClose': _closed_lips(mesh, near),
-    'tongueOut': out,
+    'tongueOut': _tongue_out(mesh),
   }
+
+
+def _tongue_out(mesh: BuiltMesh) -> Float[np.ndarray, 'v 3']:
+  """Pushes the tongue over the lower teeth, flattened; meant for a jaw open by 0.2 and more."""
+  tongue = mesh.vertices_of(5)
+  points = mesh.positions[tongue]
+  reach = smoothstep(points[:, 2], 46, 78)
+  flatter = -0.4 * (points[:, 1] - TONGUE_CENTER[1])
+  rise = 12.5 - 3.5 * smoothstep(points[:, 2], 70, 81)
+  out = np.zeros_like(mesh.positions)
+  out[tongue, 1] = reach * (flatter + rise)
+  out[tongue, 2] = reach * 32.0
+  return out
 
 
 def _closed_lips(mesh: BuiltMesh, near: Float[np.ndarray, ' v']) -> Float[np.ndarray, 'v 3']:

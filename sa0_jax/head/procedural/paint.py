@@ -118,7 +118,7 @@ class PaintFields:
     mouth, lid = labels.mouth_ring.astype(np.int64), labels.lid_ring.astype(np.int64)
     component = labels.component
 
-    def at(ring: np.ndarray, values: tuple[float, ...]) -> Mask:
+    def at(ring: np.ndarray, values: tuple[Number, ...]) -> Mask:
       padded = np.array([*values, *([0.0] * 16), 0.0], np.float32)
       return padded[np.where(ring >= 0, ring, -1)]
 

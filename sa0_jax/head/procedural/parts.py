@@ -25,28 +25,29 @@ PUPIL_RING, LIMBUS_INNER_RING, LIMBUS_OUTER_RING = 2, 7, 8  # 0 is the pole
 UPPER_TOOTH_WIDTHS = (8.5, 6.6, 7.7, 7.0, 6.8, 6.5)
 LOWER_TOOTH_WIDTHS = (5.4, 6.0, 6.9, 7.0, 7.2, 8.4)
 COLUMNS_PER_TOOTH = 4
-# Rows of an arch: outward offset, height, 1 on enamel. Gum, front, edge, back.
+# Rows of an arch, from the gum's root over the fronts and edges to the gum behind: outward offset,
+# height, 1 on enamel, how much higher the row is in the middle of a tooth.
 UPPER_PROFILE = (
-  (-0.8, -55.6, 0.0),
-  (0.1, -58.4, 0.0),
-  (0.35, -60.2, 0.5),
-  (0.55, -61.6, 1.0),
-  (0.45, -64.6, 1.0),
-  (0.05, -68.2, 1.0),
-  (-1.6, -68.3, 1.0),
-  (-4.2, -60.5, 0.5),
-  (-5.5, -56.5, 0.0),
+  (-0.8, -55.6, 0.0, 0.0),
+  (0.1, -58.6, 0.0, 0.0),
+  (0.35, -60.6, 0.5, 0.5),
+  (0.55, -62.2, 1.0, 0.9),
+  (0.45, -65.6, 1.0, 0.4),
+  (0.05, -69.2, 1.0, -0.5),
+  (-1.6, -69.3, 1.0, -0.5),
+  (-4.2, -61.5, 0.5, 0.5),
+  (-5.5, -56.5, 0.0, 0.0),
 )
 LOWER_PROFILE = (
-  (-2.8, -81.2, 0.0),
-  (-2.3, -78.2, 0.0),
-  (-2.1, -76.6, 0.5),
-  (-2.0, -75.4, 1.0),
-  (-2.2, -72.4, 1.0),
-  (-2.9, -68.4, 1.0),
-  (-4.1, -68.2, 1.0),
-  (-6.2, -75.0, 0.5),
-  (-7.4, -80.0, 0.0),
+  (-2.8, -81.4, 0.0, 0.0),
+  (-2.3, -78.6, 0.0, 0.0),
+  (-2.1, -77.0, 0.5, -0.5),
+  (-2.0, -75.8, 1.0, -0.9),
+  (-2.2, -72.8, 1.0, -0.4),
+  (-2.9, -68.8, 1.0, 0.4),
+  (-4.1, -68.6, 1.0, 0.4),
+  (-6.2, -75.4, 0.5, -0.5),
+  (-7.4, -80.0, 0.0, 0.0),
 )
 ARCH_CENTER_Z, ARCH_WIDTH, ARCH_DEPTH = 57.5, 24.5, 31.2
 
@@ -138,16 +139,10 @@ def teeth(upper: bool) -> Part:
   within = np.concatenate([within[:0:-1], within])
   crown = 1 - np.abs(2 * within - 1) ** 3  # 0 between teeth, 1 on most of one
   angle = _arch_angle(along)
-  sign = 1.0 if upper else -1.0
   rows = []
-  for offset, y, enamel in profile:
-    # Gums are scalloped: enamel reaches further up in the middle of a tooth; edges are rounded.
-    scallop = 0.9 * crown if enamel == 1.0 and abs(y + 68.3) > 5 else 0.55 * crown * (enamel > 0)
-    tip = -0.55 * (1 - crown) ** 2 if abs(y + 68.3) < 0.3 else 0.0
+  for offset, y, enamel, rise in profile:
     radial = offset - 0.5 * enamel * (1 - crown)
-    height = (
-      y + sign * (scallop * (tip == 0.0) - tip) + (0.8 if upper else -1.2) * np.sin(angle) ** 2
-    )
+    height = y + rise * crown + (0.8 if upper else -1.2) * np.sin(angle) ** 2
     rows.append(
       np.stack(
         [

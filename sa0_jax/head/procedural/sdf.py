@@ -21,16 +21,16 @@ Numbers = Sequence[Number]
 # height, front z, half width, z of the widest place, exponent (2 = ellipse, more = boxier).
 FACE_SECTIONS = np.array(
   [
-    [70, 81.0, 57.0, 20.0, 2.30],
-    [45, 91.5, 60.0, 18.0, 2.30],
-    [20, 92.5, 62.5, 18.0, 2.30],
-    [5, 88.0, 65.5, 18.0, 2.30],
+    [70, 80.5, 57.0, 20.0, 2.30],
+    [45, 90.5, 60.0, 18.0, 2.30],
+    [20, 91.0, 62.5, 18.0, 2.30],
+    [5, 87.0, 65.5, 18.0, 2.30],
     [-15, 85.5, 70.5, 22.0, 2.20],
     [-34, 88.0, 66.0, 19.0, 2.10],
     [-47, 91.5, 59.5, 14.0, 2.05],
-    [-59, 93.5, 53.0, 12.0, 2.00],
-    [-67, 93.0, 48.5, 11.0, 2.00],
-    [-77, 90.5, 44.5, 12.0, 1.95],
+    [-59, 93.5, 52.0, 12.0, 2.00],
+    [-67, 93.0, 47.2, 11.0, 2.00],
+    [-77, 90.5, 43.2, 12.0, 1.95],
     [-89, 88.0, 41.5, 18.0, 2.00],
     [-100, 88.0, 36.5, 26.0, 2.05],
     [-109, 86.0, 31.5, 33.0, 2.10],
@@ -137,7 +137,7 @@ def _neck(p: Points) -> Field:
 def _add_soft_tissue(head: Field, p: Points) -> Field:
   brow_ridge = tube(
     p,
-    [(4, 12, 86), (20, 18, 83), (38, 19, 74.0), (51, 11, 60), (52, -8, 55)],
+    [(4, 13, 84), (20, 19, 82), (38, 20, 74.0), (51, 12, 60.5), (52, -8, 56)],
     (6.8, 6.0, 6.2, 6.5, 7),
   )
   head = smooth_min(head, brow_ridge, 18)
@@ -151,25 +151,25 @@ def _add_soft_tissue(head: Field, p: Points) -> Field:
   head = smooth_min(head, chin, 16)
   chin_side = ellipsoid(p, (9, -100, 77.5), (8, 8, 12))
   head = smooth_min(head, chin_side, 16)
-  jaw_angle = ellipsoid(p, (38.5, -60, 14), (8, 18, 14))
+  jaw_angle = ellipsoid(p, (37.0, -59, 14), (8, 17, 14))
   head = smooth_min(head, jaw_angle, 20)
   jaw_border = tube(p, [(33.5, -73, 22), (26.5, -89.5, 54), (14, -100, 75)], (7, 7.5, 8))
   return smooth_min(head, jaw_border, 24)
 
 
 def _carve_orbits(head: Field, p: Points) -> Field:
-  socket = ellipsoid(p, (31.5, 0.5, 90.0), (20, 13.5, 14.5), (0, 15, -4))
+  socket = ellipsoid(p, (31.5, 0.5, 92.0), (20, 13.5, 14.5), (0, 15, -4))
   head = smooth_max(head, -socket, 14)
-  inner_corner = ellipsoid(p, (16.5, -0.5, 90.0), (6.5, 9.0, 17.0), (0, -18, 0))
+  inner_corner = ellipsoid(p, (16.5, -0.5, 92.0), (6.5, 9.0, 17.0), (0, -18, 0))
   head = smooth_max(head, -inner_corner, 8)
   lid_fat = tube(
-    p, [(17, 10.0, 75.5), (24, 13.5, 76.0), (35, 14.5, 72.5), (46, 10.5, 63)], (5.0, 7.0, 8.0, 7.0)
+    p, [(17, 10.5, 77), (24, 14, 77.5), (35, 15, 74), (46, 10.5, 64.5)], (5.0, 7.0, 8.0, 7.0)
   )
   return smooth_min(head, lid_fat, 9)
 
 
 def _add_nose(head: Field, p: Points) -> Field:
-  bridge = [(0, 9, 83.5), (0, -6, 88.5), (0, -21, 97), (0, -32, 104)]
+  bridge = [(0, 10, 82), (0, -5, 87.2), (0, -20.5, 97), (0, -32, 104)]
   nose = tube(p, bridge, (6.6, 5.2, 6.0, 7.4))
   nose = smooth_min(nose, ellipsoid(p, (0, -34, 108.4), (9.2, 8.2, 8.4)), 7)
   nose = smooth_min(nose, ellipsoid(p, (4.0, -34.8, 109.6), (5.4, 6.0, 6.4)), 6)

@@ -115,7 +115,7 @@ def _lids(mesh: BuiltMesh) -> Basis:
   sides = fields.side_sign(mesh)
   follow = np.where(on_lid, LID_FOLLOW[ring], 0.0)
   crease = np.where(on_lid, CREASE_FOLLOW[ring], 0.0) * np.maximum(s, 0) ** 0.7
-  wide = _axis_field(follow * 0.85 * c * sides, np.zeros(len(ring)))
+  wide = _axis_field(follow * 1.1 * c * sides, np.zeros(len(ring)))
   inner = np.exp(-(((labels.lid_angle - 2.5) / 0.7) ** 2))
   basis = {
     'eye_size': wide + fields.turn_lids(mesh, 0.065, 0.055, LID_FOLLOW),

@@ -20,7 +20,7 @@ from sa0_jax import mesh_render
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.procedural import load_procedural_head, load_procedural_semantics
-from sa0_jax.head.procedural.anatomy import Vector, to_metres
+from sa0_jax.head.procedural.anatomy import Number, Vector, to_metres
 from sa0_jax.head.procedural.identity import sample_identity
 from sa0_jax.head.procedural.paint import Look, PaintFields, paint
 
@@ -44,10 +44,10 @@ class Pose:
     eyes: rotation of both eyes about x and y, radians.
   """
 
-  expression: dict[str, float]
-  jaw: float = 0.0
-  yaw: float = 0.0
-  eyes: tuple[float, float] = (0.0, 0.0)
+  expression: dict[str, Number]
+  jaw: Number = 0.0
+  yaw: Number = 0.0
+  eyes: tuple[Number, Number] = (0.0, 0.0)
 
 
 POSES = (
@@ -82,9 +82,9 @@ class View:
     size: width and height in pixels.
   """
 
-  yaw: float = 0.0
-  target: Vector = (0, -34, 10)
-  span: float = 296.0
+  yaw: Number = 0.0
+  target: Vector = (0, -24, 10)
+  span: Number = 268.0
   size: tuple[int, int] = (124, 152)
 
 
