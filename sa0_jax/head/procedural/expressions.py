@@ -17,9 +17,6 @@ from sa0_jax.head.procedural.shape_tables import Push
 Basis = dict[str, Float[np.ndarray, 'v 3']]
 Mask = Float[np.ndarray, ' v']
 
-# Share of a lid movement each lid ring follows, from the edge to the orbit.
-LID_FOLLOW = np.array([1, 1, 1, 1, 0.97, 0.92, 0.82, 0.66, 0.46, 0.24, 0.07, 0])
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FaceMasks:
@@ -49,7 +46,7 @@ class FaceMasks:
     deep = np.where(ring >= 0, smoothstep(ring.astype(np.float64), 1.0, 5.0), 1.0)
     skin = labels.skin * deep
     lid = labels.lid_ring
-    off_lids = np.where(lid >= 0, 1 - LID_FOLLOW[lid], 1.0) * skin
+    off_lids = np.where(lid >= 0, 1 - fields.LID_FOLLOW[lid], 1.0) * skin
     return cls(skin, off_lids, upper, 1 - upper)
 
 
@@ -74,7 +71,7 @@ def upper_face(mesh: BuiltMesh, masks: FaceMasks) -> Basis:
     add_pair(basis, mesh, name, displacement)
 
   def lids(upper: Number, lower: Number) -> np.ndarray:
-    return fields.turn_lids(mesh, upper, lower, LID_FOLLOW, side=1)
+    return fields.turn_lids(mesh, upper, lower, fields.LID_FOLLOW, side=1)
 
   skin, off_lids = masks.skin, masks.off_lids
   pair('eyeBlink', fields.close_lids(mesh, 1, meet=0.10))

@@ -163,6 +163,8 @@ def _lift(points: Float[np.ndarray, 'n 3'], angle: Float[np.ndarray, ' n']) -> n
   return np.maximum(4 * depth - 4 * np.sqrt(depth * room), 0) / radius
 
 
+# Share of a lid movement that each lid ring follows, from the edge to the orbit.
+LID_FOLLOW = np.array([1, 1, 1, 1, 0.97, 0.92, 0.82, 0.66, 0.46, 0.24, 0.07, 0])
 # Share of the closing angle that each lid ring follows, upper and lower lid.
 CLOSING_UPPER = np.array([1, 1, 1, 1, 0.97, 0.9, 0.74, 0.50, 0.30, 0.14, 0.04, 0])
 CLOSING_LOWER = np.array([1, 1, 1, 1, 0.85, 0.62, 0.42, 0.30, 0.18, 0.07, 0.02, 0])

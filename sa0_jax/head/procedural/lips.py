@@ -14,7 +14,10 @@ ZERO: Vector = (0, 0, 0)
 
 # How far each mouth ring follows the lips: not at all in the throat, wholly on the red, less and
 # less over the skin.
-RING_REACH = ((2, 4, 5, 6, 11, 12, 13, 14, 15), (0.0, 0.35, 0.8, 1.0, 1.0, 0.95, 0.85, 0.72, 0.58))
+RING_REACH = (
+  (1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15),
+  (0.0, 0.2, 0.5, 0.75, 0.9, 1.0, 1.0, 0.95, 0.85, 0.72, 0.58),
+)
 # The skin around the outermost ring follows it up to this distance.
 SKIN_REACH = 24.0
 # Rings whose upper and lower halves lie on each other when the mouth is closed.

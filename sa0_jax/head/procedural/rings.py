@@ -187,9 +187,9 @@ def _mouth_bag() -> list[Ring]:
   return [
     np.stack([10 * c, -69.8 + 5 * s, np.full(len(c), 42.0)], 1),
     np.stack([27 * c, -70.2 + 14 * s, np.full(len(c), 46.0)], 1),
-    np.stack([32.5 * c, -68.2 + 18.5 * s, 64 - 4 * c], 1),
-    np.stack([28.5 * c, -67.8 + 16.5 * s, arc(28.5 * c, 90.2 + 1.4 * lip_sides(), 37, 62)], 1),
-    np.stack([27.2 * c, -68 + 11.0 * s, arc(27.2 * c, 92.2 + 1.2 * lip_sides(), 36, 64)], 1),
+    np.stack([31.0 * c, -68.2 + 18.0 * s, 64 - 4 * c], 1),
+    np.stack([27.2 * c, -67.8 + 16.0 * s, arc(27.2 * c, 90.2 + 1.4 * lip_sides(), 37, 62)], 1),
+    np.stack([26.8 * c, -68 + 10.5 * s, arc(26.8 * c, 92.2 + 1.2 * lip_sides(), 36, 64)], 1),
   ]
 
 

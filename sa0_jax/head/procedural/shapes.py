@@ -27,8 +27,6 @@ LEADING = (
 # Local directions that also move the teeth: those that shift the whole mouth.
 MOVES_TEETH = ('mouth_height', 'prognathism', 'philtrum_length')
 
-# Share of a lid movement that each lid ring follows, edge to orbit.
-LID_FOLLOW = np.array([1, 1, 1, 1, 0.97, 0.92, 0.82, 0.66, 0.46, 0.24, 0.07, 0])
 # The same for what happens at the crease.
 CREASE_FOLLOW = np.array([0, 0, 0, 0, 0.05, 0.2, 0.5, 0.9, 1, 0.75, 0.3, 0])
 
@@ -113,16 +111,16 @@ def _lids(mesh: BuiltMesh) -> Basis:
   on_lid = ring >= 0
   c, s = np.cos(labels.lid_angle), np.sin(labels.lid_angle)
   sides = fields.side_sign(mesh)
-  follow = np.where(on_lid, LID_FOLLOW[ring], 0.0)
+  follow = np.where(on_lid, fields.LID_FOLLOW[ring], 0.0)
   crease = np.where(on_lid, CREASE_FOLLOW[ring], 0.0) * np.maximum(s, 0) ** 0.7
   wide = _axis_field(follow * 1.1 * c * sides, np.zeros(len(ring)))
   inner = np.exp(-(((labels.lid_angle - 2.5) / 0.7) ** 2))
   basis = {
-    'eye_size': wide + fields.turn_lids(mesh, 0.065, 0.055, LID_FOLLOW),
-    'eye_open': fields.turn_lids(mesh, 0.085, 0.02, LID_FOLLOW),
+    'eye_size': wide + fields.turn_lids(mesh, 0.065, 0.055, fields.LID_FOLLOW),
+    'eye_open': fields.turn_lids(mesh, 0.085, 0.02, fields.LID_FOLLOW),
     'eye_tilt': _axis_field(0.0, follow * c),
     'upper_lid_droop': (crease * (0.6 + 0.5 * np.maximum(c, 0)))[:, None] * [0, -1.7, 1.0]
-    + fields.turn_lids(mesh, -0.025, 0.0, LID_FOLLOW),
+    + fields.turn_lids(mesh, -0.025, 0.0, fields.LID_FOLLOW),
     'epicanthic': (crease * inner)[:, None] * [0, -2.0, 1.3] + crease[:, None] * [0, -0.5, 0.9],
   }
   for name in basis:
