@@ -1,0 +1,1 @@
+"""SpatialAvatar-0 for JAX."""

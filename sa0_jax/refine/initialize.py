@@ -1,10 +1,11 @@
-"""An avatar to start from when there is none: colours warped from the video into UV."""
+"""An avatar to start from when there is none: shape from mattes, colours warped into UV."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from sa0_kernels import Camera
 
 from sa0_jax.avatar.activations import logit
@@ -12,9 +13,11 @@ from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.avatar.binding import to_local, triangle_frames
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
-from sa0_jax.head.lbs import pose_frames
+from sa0_jax.geometry.rotations import matrix_to_quaternion
+from sa0_jax.head.lbs import pose_frames, pose_head
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.uv_layout import UVLayout
+from sa0_jax.refine.hair import outward, shell_thickness
 
 INITIAL_OPACITY = 0.8
 # Standard deviation of a new Gaussian, in texel spacings, along and across the surface: at 0.6
@@ -22,7 +25,8 @@ INITIAL_OPACITY = 0.8
 _TANGENT_SPREAD = 0.6
 _NORMAL_SPREAD = 0.2
 _JAW_CLOSED = 1e-3  # rad
-_MAX_VIEWS = 8
+_MAX_VIEWS = 24  # that hair is measured in; the first few also give colours
+_COLOR_VIEWS = 8
 _DEPTH_CELL = 3  # px; visibility is decided on a depth image this much coarser
 _DEPTH_MARGIN = 0.006  # metres behind the nearest surface that still count as visible
 
@@ -50,9 +54,10 @@ def reference_frame(capture: Capture, positions: np.ndarray, seed: int) -> int:
 def initialize_avatar(
   capture: Capture, head: HeadModel, uv_size: int, positions: np.ndarray, seed: int = 0
 ) -> Avatar:
-  """An avatar on the mesh surface, coloured from the capture (`init="uv_warp"`).
+  """An avatar on and around the mesh, coloured from the capture (`init="uv_warp"`).
 
-  Every texel is projected into the reference frame and into frames that show other sides and the
+  Texels start on a shell as far off the mesh as hair is thick (see `hair`). Each is projected
+  into the reference frame and into frames that show other sides and the
   open mouth; colours are averaged where visible. Texels no frame shows take the head model's own
   colour, or their seen neighbours' in UV.
 
@@ -64,55 +69,86 @@ def initialize_avatar(
     seed: for the choice of the reference frame.
 
   Returns:
-    The avatar, at the texels' places on the mesh, with isotropic scales that just overlap.
+    The avatar, with scales that just overlap.
   """
   layout = UVLayout.from_head(head, uv_size)
   reference = reference_frame(capture, positions, seed)
   views = _choose_views(capture, positions, reference)
   vertices = pose_frames(head, capture.frame_codes(views))
-  color = _warp_colors(capture, head, layout, views, vertices)
-  neutral = HeadCodes.neutral(head, (1,))
-  neutral = HeadCodes(capture.codes.shape, *_without_shape(neutral))
-  gaussians = surface_gaussians(head, layout, pose_frames(head, neutral)[0], color)
+  thickness = shell_thickness(capture, head, views, vertices)
+  shells = [v + thickness[:, None] * outward(v, head.faces) for v in vertices]
+  color = _warp_colors(capture, head, layout, views[:_COLOR_VIEWS], shells)
+  neutral = dataclasses.replace(HeadCodes.neutral(head), shape=capture.codes.shape)
+  mesh = np.asarray(pose_head(head, neutral))
+  shell = mesh + thickness[:, None] * outward(mesh, head.faces)
+  gaussians = shell_gaussians(head, layout, mesh, shell, color)
   return Avatar(gaussians, layout, jnp.asarray(capture.codes.shape), head, capture.name)
 
 
-def _without_shape(codes: HeadCodes) -> tuple[Array, ...]:
-  return (codes.expression, codes.rotation, codes.neck, codes.jaw, codes.eyes, codes.translation)  # type: ignore[return-value]
-
-
-def surface_gaussians(
+def shell_gaussians(
   head: HeadModel,
   layout: UVLayout,
-  vertices: Float[np.ndarray, 'v 3'],
+  mesh: Float[np.ndarray, 'v 3'],
+  shell: Float[np.ndarray, 'v 3'],
   color: Float[np.ndarray, 'n c'],
 ) -> BoundGaussians:
-  """Gaussians at the texels' points of a mesh, as large as the texels are on the surface."""
+  """Gaussians on a shell around a mesh, bound to the mesh.
+
+  Args:
+    head: the head model.
+    layout: the texels.
+    mesh: vertices whose triangles carry the Gaussians.
+    shell: the same vertices, moved to where the Gaussians start; the mesh itself for none.
+    color: [n, c] in [0, 1].
+
+  Returns:
+    Gaussians at the texels' points of the shell, as large as the texels are there.
+  """
   face = np.asarray(layout.face)
-  corners = vertices[head.faces[face]]
+  corners = shell[head.faces[face]]
   points = np.einsum('nk,nkc->nc', np.asarray(layout.barycentric), corners)
-  frames = triangle_frames(jnp.asarray(vertices), jnp.asarray(head.faces))
-  local = to_local(jnp.asarray(points), frames, layout.face)
-  spacing = _texel_spacing(head, layout, corners) / np.asarray(frames.scale)[face]
-  spread = np.array([_TANGENT_SPREAD, _NORMAL_SPREAD, _TANGENT_SPREAD])  # axes: edge, normal, other
+  faces = jnp.asarray(head.faces)
+  frames = triangle_frames(jnp.asarray(mesh, jnp.float32), faces)
+  outer = triangle_frames(jnp.asarray(shell, jnp.float32), faces)
+  local = to_local(jnp.asarray(points, jnp.float32), frames, layout.face)
+  turn = matrix_to_quaternion(jnp.einsum('fji,fjk->fik', frames.rotation, outer.rotation))
+  spacing = _texel_spacing(head, layout, corners, np.asarray(outer.rotation)[face])
+  spacing /= np.asarray(frames.scale)[face][:, None]
   n = layout.n
   return BoundGaussians(
     position=local,
-    rotation=jnp.tile(jnp.array([1.0, 0.0, 0.0, 0.0]), (n, 1)),
-    log_scale=jnp.asarray(np.log(np.maximum(spacing[:, None] * spread, 1e-3)), jnp.float32),
+    rotation=turn[layout.face],
+    log_scale=jnp.asarray(np.log(np.maximum(spacing, 1e-3)), jnp.float32),
     opacity_logit=jnp.full(n, logit(jnp.asarray(INITIAL_OPACITY))),
     color_logit=logit(jnp.asarray(color, jnp.float32), margin=0.02),
   )
 
 
-def _texel_spacing(head: HeadModel, layout: UVLayout, corners: np.ndarray) -> np.ndarray:
-  """[n] distance between neighbouring texels on the surface, metres: root of a texel's area."""
+def _texel_spacing(
+  head: HeadModel, layout: UVLayout, corners: np.ndarray, rotation: np.ndarray
+) -> np.ndarray:
+  """[n, 3] standard deviations that cover a texel, metres, along the axes of its triangle.
+
+  One texel step in u and in v moves the surface point by the columns of J; along an in-plane axis
+  the steps reach √(J Jᵀ).
+  """
   uv = head.vt.astype(np.float64)[head.ft[np.asarray(layout.face)]]
-  edge, other = uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]
-  area_uv = np.abs(edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0])
-  normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-  area = np.linalg.norm(normal, axis=1)
-  return np.sqrt(area / np.maximum(area_uv, 1e-12)) / layout.resolution
+  edges_uv = np.stack([uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]], axis=-1)  # columns
+  edges = np.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], axis=-1)
+  determinant = edges_uv[:, 0, 0] * edges_uv[:, 1, 1] - edges_uv[:, 0, 1] * edges_uv[:, 1, 0]
+  safe = np.where(np.abs(determinant) < 1e-14, 1e-14, determinant)
+  inverse = np.stack(
+    [
+      np.stack([edges_uv[:, 1, 1], -edges_uv[:, 0, 1]], axis=-1),
+      np.stack([-edges_uv[:, 1, 0], edges_uv[:, 0, 0]], axis=-1),
+    ],
+    axis=1,
+  )
+  step = np.einsum('nij,njk->nik', edges, inverse / safe[:, None, None]) / layout.resolution
+  reach = np.linalg.norm(np.einsum('nij,nik->njk', rotation, step), axis=-1)
+  tangent = np.clip(reach, None, 10.0 * np.median(reach)) * _TANGENT_SPREAD
+  thin = _NORMAL_SPREAD / _TANGENT_SPREAD * np.minimum(tangent[:, 0], tangent[:, 2])
+  return np.stack([tangent[:, 0], thin, tangent[:, 2]], axis=1)
 
 
 def _choose_views(capture: Capture, positions: np.ndarray, reference: int) -> np.ndarray:
@@ -138,7 +174,7 @@ def _warp_colors(
   head: HeadModel,
   layout: UVLayout,
   views: np.ndarray,
-  vertices: Float[np.ndarray, 't v 3'],
+  vertices: list[np.ndarray],
 ) -> Float[np.ndarray, 'n 3']:
   """Colour of every texel, [n, 3] in [0, 1]."""
   total = np.zeros((layout.n, 3))
@@ -168,8 +204,6 @@ def _look(
   vertices: Float[np.ndarray, 'v 3'],
 ) -> _View:
   """Samples one frame at every texel's point; the weight is visibility times facing."""
-  import cv2
-
   corners = vertices[head.faces[np.asarray(layout.face)]]
   points = np.einsum('nk,nkc->nc', np.asarray(layout.barycentric), corners)
   normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -192,13 +226,20 @@ def _look(
   np.minimum.at(nearest, cell[inside], depth[inside])
   visible = inside & (depth <= nearest[cell] + _DEPTH_MARGIN)
 
-  def sample(source: np.ndarray) -> np.ndarray:
-    # Pixel centres lie at +0.5; cv2 counts them from 0.
-    map_x, map_y = (x - 0.5)[None], (y - 0.5)[None]
-    return cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+  weight = np.where(visible, facing**2, 0.0) * (_sample(matte[..., None], x, y)[:, 0] > 0.9)
+  return _View(_sample(image, x, y), weight)
 
-  weight = np.where(visible, facing**2, 0.0) * np.where(sample(matte) > 0.9, 1.0, 0.0)
-  return _View(sample(image), weight)
+
+def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray, 'n c']:
+  """Bilinear samples of an image [h, w, c] at pixel coordinates (centres at +0.5), border kept."""
+  height, width = image.shape[:2]
+  x, y = np.clip(x - 0.5, 0, width - 1), np.clip(y - 0.5, 0, height - 1)
+  left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+  right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+  fx, fy = (x - left)[:, None], (y - top)[:, None]
+  upper = (1 - fx) * image[top, left] + fx * image[top, right]
+  lower = (1 - fx) * image[bottom, left] + fx * image[bottom, right]
+  return (1 - fy) * upper + fy * lower
 
 
 def _fill_unseen(

@@ -46,8 +46,8 @@ class Performance:
   liveliness: float = 1.0
   pace: float = 4.2
   talkative: float = 0.7
-  yaw: float = 0.42
-  pitch: float = 0.14
+  yaw: float = 0.34
+  pitch: float = 0.12
   roll: float = 0.08
   sway: float = 0.010
   blink_every: float = 3.0
@@ -62,8 +62,8 @@ def sample_performance(rng: np.random.Generator) -> Performance:
     liveliness=float(rng.uniform(0.8, 1.15)),
     pace=float(rng.uniform(3.6, 4.8)),
     talkative=float(rng.uniform(0.6, 0.85)),
-    yaw=float(rng.uniform(0.32, 0.52)),
-    pitch=float(rng.uniform(0.10, 0.18)),
+    yaw=float(rng.uniform(0.26, 0.42)),
+    pitch=float(rng.uniform(0.08, 0.15)),
     roll=float(rng.uniform(0.05, 0.11)),
     sway=float(rng.uniform(0.006, 0.014)),
     blink_every=float(rng.uniform(2.2, 4.0)),
@@ -288,10 +288,10 @@ def _head_motion(
   rng: np.random.Generator, performance: Performance, times: Times, jaw: np.ndarray
 ) -> tuple[Float[np.ndarray, 't 3'], Float[np.ndarray, 't 3']]:
   """Yaw, pitch and roll of head and body together, and the body's shift in metres."""
-  yaw = performance.yaw * _drift(rng, times, 0.13, 0.45)
-  pitch = performance.pitch * _drift(rng, times, 0.15, 0.6) - 0.12 * (jaw - 0.05)
-  roll = performance.roll * _drift(rng, times, 0.12, 0.5) - 0.08 * yaw
-  shift = np.stack([_drift(rng, times, 0.05, 0.3) for _ in range(3)], axis=1)
+  yaw = performance.yaw * _drift(rng, times, 0.22, 0.6)
+  pitch = performance.pitch * _drift(rng, times, 0.25, 0.8) - 0.12 * (jaw - 0.05)
+  roll = performance.roll * _drift(rng, times, 0.22, 0.6) - 0.08 * yaw
+  shift = np.stack([_drift(rng, times, 0.15, 0.4) for _ in range(3)], axis=1)
   return np.stack([yaw, pitch, roll], axis=1), performance.sway * shift * [1.0, 0.4, 1.0]
 
 
