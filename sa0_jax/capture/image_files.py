@@ -11,6 +11,8 @@ from sa0_jax import archive
 _MAX_FILE_BYTES = 1 << 28
 _MAX_PIXELS = 1 << 27
 JPEG_QUALITY = 95
+# PNG compression 3: a third of the time of the default at nearly its size.
+_PNG_COMPRESSION = 3
 
 
 def read_color(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 3']:
@@ -63,9 +65,17 @@ def write(path: str | os.PathLike[str], pixels: UInt8[np.ndarray, 'h w *c']) -> 
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-  # PNG compression 3: a third of the time of the default at nearly its size.
-  options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, cv2.IMWRITE_PNG_COMPRESSION, 3]
-  done, data = cv2.imencode(path.suffix, np.ascontiguousarray(ordered), options)
+  suffix = path.suffix.lower()
+  # OpenCV 5 warns on standard error about options of other formats.
+  options: list[int] = []
+  if suffix == '.png':
+    options = [cv2.IMWRITE_PNG_COMPRESSION, _PNG_COMPRESSION]
+  elif suffix in ('.jpg', '.jpeg'):
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+  try:
+    done, data = cv2.imencode(suffix, np.ascontiguousarray(ordered), options)
+  except cv2.error:
+    done = False
   if not done:
     raise ValueError(f'{path}: cannot encode an image as {path.suffix!r}')
   with archive.atomic_write(path) as file:
