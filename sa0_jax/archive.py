@@ -104,6 +104,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
 
   Writes go to a temporary file in the same folder, which takes the name when the block ends well
   and vanishes when it does not (a full disk included); what stood there before stays until then.
+  An OSError names the file it was about, which those of writes do not by themselves.
   """
   target = Path(path)
   temporary = target.with_name(f'.{target.name}.{secrets.token_hex(4)}')
@@ -113,9 +114,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedIOBase]:
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, target)
-  except BaseException:
+  except BaseException as error:
     with contextlib.suppress(OSError):
       os.unlink(temporary)
+    if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+      raise OSError(error.errno, error.strerror, str(target)) from error
     raise
 
 
