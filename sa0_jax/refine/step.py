@@ -17,7 +17,7 @@ from sa0_jax.refine.config import AntiSpike, RefineConfig
 from sa0_jax.refine.frames import FrameArrays
 from sa0_jax.render import pose_gaussians
 
-_FAMILIES = BoundGaussians('position', 'rotation', 'scale', 'opacity', 'color')  # type: ignore[arg-type]
+_FAMILIES = ('position', 'rotation', 'scale', 'opacity', 'color')  # of BoundGaussians' fields
 
 
 @pytree.register
@@ -88,7 +88,9 @@ def make_optimizer(config: RefineConfig) -> optax.GradientTransformation:
     family: optax.adam(optax.cosine_decay_schedule(rate, config.steps, alpha=final), eps=1e-15)
     for family, rate in rates.items()
   }
-  return optax.multi_transform(transforms, _FAMILIES)
+  return optax.multi_transform(
+    transforms, lambda tree: jax.tree.unflatten(jax.tree.structure(tree), _FAMILIES)
+  )
 
 
 def initial_state(config: RefineConfig, gaussians: BoundGaussians) -> RefineState:

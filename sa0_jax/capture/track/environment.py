@@ -6,16 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sa0_jax.cache import cache_home
+
 _PACKAGE = 'mediapipe==0.10.21'
 _PYTHONS = ('python3.11', 'python3.12', 'python3.10', 'python3.9', 'python3')
 _SUPPORTED = ((3, 9), (3, 12))
-
-
-def cache_home() -> Path:
-  """Folder for what can be made again: `$SA0_CACHE`, else `$XDG_CACHE_HOME/sa0` or ~/.cache/sa0."""
-  if named := os.environ.get('SA0_CACHE'):
-    return Path(named)
-  return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'sa0'
 
 
 def landmark_python() -> Path:
