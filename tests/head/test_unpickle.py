@@ -224,13 +224,13 @@ def _hostile(tmp_path):
 
 @pytest.mark.parametrize('name', sorted(_hostile(__import__('pathlib').Path('.'))))
 def test_hostile_files_are_refused_with_one_clear_line(tmp_path, name):
-  start = time.perf_counter()
+  start = time.process_time()
   with pytest.raises(ValueError, match=r'^model\.pkl: ') as caught:
     read_pickle(_hostile(tmp_path)[name], 'model.pkl')
   assert '\n' not in str(caught.value)
   assert len(str(caught.value)) < 400
   assert not (tmp_path / 'executed').exists()
-  assert time.perf_counter() - start < 5
+  assert time.process_time() - start < 5
 
 
 def test_the_hostile_files_would_work_on_an_unrestricted_reader(tmp_path):
@@ -303,7 +303,7 @@ def test_fuzzed_files_raise_nothing_but_value_error(chumpy):
   seeds = [pickle.dumps(content, protocol) for protocol in range(6)]
   opcodes = [opcode.code.encode('latin1') for opcode in pickletools.opcodes]
   generator = random.Random(0)
-  start, refused = time.perf_counter(), []
+  start, refused = time.process_time(), []
   for round_number in range(2000):
     data = bytearray(generator.choice(seeds))
     for _ in range(generator.choice([1, 1, 2, 8, 40])):
@@ -325,7 +325,7 @@ def test_fuzzed_files_raise_nothing_but_value_error(chumpy):
       refused.append(str(error))
   assert len(refused) > 1000
   assert all(message.startswith('fuzz: ') for message in refused)
-  assert time.perf_counter() - start < 30
+  assert time.process_time() - start < 30
 
 
 def test_arrays_are_read_only_views():

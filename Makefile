@@ -1,0 +1,65 @@
+# Every target works on a bare machine with Python 3.11: it makes .venv and installs what it needs.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+OUT ?= demo
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INPUTS := pyproject.toml constraints.txt
+# Two workers use two cores best when numba, in each, keeps to one; bits do not depend on it.
+PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
+WORKERS ?= 2
+DEFAULT := not slow and not mediapipe and not parity and not real_clip
+
+.PHONY: demo test test-slow test-parity test-mediapipe lint format wheel constraints clean
+
+demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
+	$(BIN)/sa0 demo --out $(OUT)
+
+test: $(VENV)/.installed-dev  ## the suite
+	$(PYTEST) -n $(WORKERS) -m "$(DEFAULT)"
+
+test-slow: $(VENV)/.installed-dev  ## tests that take minutes
+	$(PYTEST) -m slow
+
+test-mediapipe: $(VENV)/.installed-dev  ## installs the landmark network (about 1 GB) when first run
+	$(PYTEST) -m mediapipe
+
+test-parity: $(VENV)/.installed-parity  ## against torch and smplx
+	$(PYTEST) -m parity
+
+lint: $(VENV)/.installed-dev  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## rewrites the sources
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.installed  ## dist/*.whl
+	rm -rf build dist
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+
+constraints: $(VENV)/.installed-dev  ## freezes what is installed now
+	(sed -n '/^#/p' constraints.txt; $(PIP) freeze --exclude-editable) > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean:  ## all that can be made again
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(INPUTS) | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[cpu]'
+	touch $@
+
+$(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
+	$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-parity: $(VENV)/.installed-dev
+	$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev,torch-parity]'
+	touch $@
