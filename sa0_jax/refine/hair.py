@@ -38,7 +38,7 @@ def shell_thickness(
     positions: frames to measure in; more directions measure more of the head.
     vertices: posed mesh of these frames.
   """
-  outer = _outer_skin(head)
+  outer = outer_skin(head)
   samples = np.full((len(positions), len(head.v_template)), np.nan)
   for row, position in enumerate(positions):
     frame = capture.frames[int(position)]
@@ -70,7 +70,7 @@ def outward(
   vertices: Float[np.ndarray, 'v 3'], faces: Int[np.ndarray, 'f 3']
 ) -> Float[np.ndarray, 'v 3']:
   """Directions in which a shell grows: normals with ears and folds averaged out."""
-  edges, degree = _edges(faces, len(vertices))
+  edges, degree = mesh_edges(faces, len(vertices))
   direction = vertex_normals(vertices, faces)
   for _ in range(_SMOOTHING):
     total = np.zeros_like(direction)
@@ -81,15 +81,15 @@ def outward(
   return direction / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
 
 
-def _edges(faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-  """Undirected edges [e, 2], and how many each vertex has."""
+def mesh_edges(faces: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+  """Undirected edges [e, 2], and how many each vertex has [v]."""
   edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
   edges = np.unique(np.sort(edges, axis=1), axis=0)
   return edges, np.bincount(edges.ravel(), minlength=count).astype(float)
 
 
-def _outer_skin(head: HeadModel) -> Bool[np.ndarray, ' v']:
-  """Vertices of the skin, when the model knows its parts."""
+def outer_skin(head: HeadModel) -> Bool[np.ndarray, ' v']:
+  """[v] vertices of the skin, when the model knows its parts."""
   if head.components is None or 'skin' not in head.component_names:
     return np.ones(len(head.v_template), bool)
   return np.asarray(head.components) == head.component_names.index('skin')
@@ -163,7 +163,7 @@ def _interpolate(
 ) -> np.ndarray:
   """Smoothest field over the surface near the measurements, zero on fixed vertices (Jacobi)."""
   count = len(value)
-  edges, degree = _edges(faces, count)
+  edges, degree = mesh_edges(faces, count)
   weight = np.where(measured, _CONFIDENCE * np.maximum(degree, 1.0), 0.0)
   field = np.where(measured, value, 0.0)
   for _ in range(_ITERATIONS):

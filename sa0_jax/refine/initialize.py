@@ -17,7 +17,7 @@ from sa0_jax.geometry.rotations import matrix_to_quaternion
 from sa0_jax.head.lbs import pose_frames, pose_head
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.uv_layout import UVLayout
-from sa0_jax.refine.hair import outward, shell_thickness
+from sa0_jax.refine.hair import mesh_edges, outer_skin, outward, shell_thickness
 
 INITIAL_OPACITY = 0.8
 # Standard deviation of a new Gaussian, in texel spacings, along and across the surface: at 0.6
@@ -58,8 +58,8 @@ def initialize_avatar(
 
   Texels start on a shell as far off the mesh as hair is thick (see `hair`). Each is projected
   into the reference frame and into frames that show other sides and the
-  open mouth; colours are averaged where visible. Texels no frame shows take the head model's own
-  colour, or their seen neighbours' in UV.
+  open mouth; colours are averaged where visible. Skin and hair no frame shows take the colours of
+  what is seen nearest to them on the mesh, other parts the head model's own.
 
   Args:
     capture: the subject.
@@ -245,30 +245,57 @@ def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray
 def _fill_unseen(
   head: HeadModel, layout: UVLayout, color: np.ndarray, seen: np.ndarray
 ) -> Float[np.ndarray, 'n 3']:
-  """Colours for texels no frame shows."""
-  if head.default_colors is not None:
-    corners = head.default_colors[head.faces[np.asarray(layout.face)]]
-    own = np.einsum('nk,nkc->nc', np.asarray(layout.barycentric), corners)
-    return np.where(seen[:, None], color, own)
-  return np.where(seen[:, None], color, _diffuse(layout, color, seen))
+  """Colours for texels no frame shows.
+
+  Skin and hair go on as they are seen nearby; eyes, teeth and tongue are what the head model says
+  they are.
+  """
+  faces = head.faces[np.asarray(layout.face)]
+  weights = np.asarray(layout.barycentric)
+  skin = outer_skin(head)
+  known = seen & skin[faces[:, 0]]
+  own = np.full((len(skin), 3), 0.5) if head.default_colors is None else head.default_colors
+  spread = _spread_over_mesh(head.faces, faces[known], weights[known], color[known], len(skin))
+  own = np.where((skin & np.isfinite(spread[:, 0]))[:, None], spread, own)
+  return np.where(seen[:, None], color, np.einsum('nk,nkc->nc', weights, own[faces]))
 
 
-def _diffuse(layout: UVLayout, color: np.ndarray, seen: np.ndarray) -> np.ndarray:
-  """Spreads seen colours over the UV image by a pyramid of averages (pull–push)."""
-  import cv2
+def _spread_over_mesh(
+  faces: np.ndarray,
+  corners: np.ndarray,
+  weights: np.ndarray,
+  color: np.ndarray,
+  count: int,
+) -> Float[np.ndarray, 'v 3']:
+  """Colours of all vertices from points on the mesh, each ring of the unseen after the one before.
 
-  size = layout.resolution
-  row, column = np.asarray(layout.texel).T
-  image = np.zeros((size, size, 4), np.float32)
-  image[row, column, :3] = color * seen[:, None]
-  image[row, column, 3] = seen
-  levels = [image]
-  while levels[-1].shape[0] > 1:
-    half = (max(levels[-1].shape[0] // 2, 1),) * 2
-    levels.append(cv2.resize(levels[-1], half, interpolation=cv2.INTER_AREA))
-  filled = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-6)
-  for level in reversed(levels[:-1]):
-    coarse = cv2.resize(filled, level.shape[:2][::-1], interpolation=cv2.INTER_LINEAR)
-    weight = np.clip(level[..., 3:], 0.0, 1.0)
-    filled = level[..., :3] + (1.0 - weight) * coarse.reshape(*level.shape[:2], 3)
-  return np.clip(filled[row, column], 0.0, 1.0)
+  Args:
+    faces: the mesh.
+    corners: [n, 3] vertices around each point.
+    weights: [n, 3] barycentric coordinates.
+    color: [n, 3].
+    count: number of vertices.
+
+  Returns:
+    Vertex colours; NaN on parts of the mesh without any point.
+  """
+
+  def summed(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.stack([np.bincount(rows, v, count) for v in values.T], axis=1)
+
+  total = np.zeros((count, 4))
+  for corner, weight in zip(corners.T, weights.T, strict=True):
+    total += summed(corner, weight[:, None] * np.insert(color, 3, 1.0, axis=1))
+  field = np.full((count, 3), np.nan)
+  known = total[:, 3] > 0.0
+  field[known] = total[known, :3] / total[known, 3:]
+  both, _ = mesh_edges(faces, count)
+  both = np.concatenate([both, both[:, ::-1]])
+  while True:
+    front = both[known[both[:, 0]] & ~known[both[:, 1]]]
+    if not len(front):
+      return field
+    ring = summed(front[:, 1], np.insert(field[front[:, 0]], 3, 1.0, axis=1))
+    reached = ring[:, 3] > 0
+    field[reached] = ring[reached, :3] / ring[reached, 3:]
+    known = known | reached
