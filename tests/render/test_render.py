@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sa0_kernels import Camera, RasterConfig
+from sa0_kernels.rasterize.types import Settings
 
 from sa0_jax.capture.capture import Frame, ImagePair
 from sa0_jax.head.lbs import pose_head
@@ -43,13 +44,13 @@ def camera(size=SIZE, depth=0.9, turn=0.0) -> Camera:
   return Camera(jnp.asarray(view, jnp.float32), intrinsics, size, size)
 
 
-def world():
-  """The avatar's Gaussians, posed step by step."""
+def world(bound=None):
+  """The avatar's Gaussians, or others in their place, posed step by step."""
   avatar = small_avatar()
   driven = dataclasses.replace(codes(), shape=avatar.shape)
   vertices = pose_head(avatar.head, driven)
   return pose_gaussians(
-    avatar.gaussians, vertices, jnp.asarray(avatar.head.faces), avatar.layout.face
+    bound or avatar.gaussians, vertices, jnp.asarray(avatar.head.faces), avatar.layout.face
   )
 
 
@@ -112,16 +113,14 @@ def test_the_instance_buffer_grows_until_every_gaussian_is_drawn():
   avatar = small_avatar()
   large = dataclasses.replace(
     avatar.gaussians,
-    log_scale=jnp.full_like(avatar.gaussians.log_scale, 1.5),
+    log_scale=jnp.full_like(avatar.gaussians.log_scale, 3.0),
     opacity_logit=jnp.full_like(avatar.gaussians.opacity_logit, -4.0),
   )
   avatar = dataclasses.replace(avatar, gaussians=large)
-  driven = dataclasses.replace(codes(), shape=avatar.shape)
-  vertices = pose_head(avatar.head, driven)
-  posed = pose_gaussians(large, vertices, jnp.asarray(avatar.head.faces), avatar.layout.face)
-  assert posed.rasterize(camera(96), None, 'xla').overflowed  # the scene is a hard one
-  grown = Renderer(avatar, implementation='xla')(codes(), camera(96))
-  expected = Renderer(avatar, implementation='numba')(codes(), camera(96))
+  default = Settings(RasterConfig(), SIZE, SIZE).capacity(avatar.n)
+  assert world(large).rasterize(camera()).num_instances > default
+  grown = Renderer(avatar, implementation='xla')(codes(), camera())
+  expected = Renderer(avatar, implementation='numba')(codes(), camera())
   np.testing.assert_allclose(grown.rgb, expected.rgb, atol=2e-3)
   np.testing.assert_allclose(grown.alpha, expected.alpha, atol=2e-3)
 
