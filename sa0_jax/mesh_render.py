@@ -63,8 +63,8 @@ def rasterize_mesh(
 ) -> MeshBuffers:
   """Draws triangles into a z-buffer.
 
-  Deterministic: the same input gives the same bits on any number of threads. Triangles that cross
-  the near plane or the image border are drawn where they are visible.
+  One thread draws one picture, and holds no lock: draw several pictures in several threads.
+  Triangles that cross the near plane or the image border are drawn where they are visible.
 
   Args:
     vertices: [v, 3] world positions, metres.
@@ -87,8 +87,6 @@ def rasterize_mesh(
   if max(camera.width, camera.height) > MAX_SIDE:
     raise ValueError(f'rasterize_mesh: image side over {MAX_SIDE}: {camera.width}x{camera.height}')
   kernels = _kernels()
-  import numba
-
   transform = np.asarray(camera.world_to_camera, np.float64)
   seen = points @ transform[:3, :3].T + transform[:3, 3]
   size = (camera.width, camera.height)
@@ -103,8 +101,7 @@ def rasterize_mesh(
   face = np.full((camera.height, camera.width), -1, np.int32)
   barycentric = np.zeros((camera.height, camera.width, 3), np.float32)
   depth = np.full((camera.height, camera.width), np.inf, np.float32)
-  threads = numba.get_num_threads()
-  kernels.fill_triangles(planes, boxes, near, threads, face, barycentric, depth)
+  kernels.fill_triangles(planes, boxes, near, face, barycentric, depth)
   return MeshBuffers(face, barycentric, depth)
 
 

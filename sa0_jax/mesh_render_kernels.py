@@ -3,10 +3,7 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
-
-# Each thread owns interleaved blocks of this many pixel rows, so both halves of a head are shared.
-ROWS_PER_BLOCK = 8
+from numba import njit
 
 
 @njit(cache=True, nogil=True)
@@ -37,7 +34,7 @@ def _edge_plane(a, b, intrinsics):
   return px, py, nz - px * intrinsics[2] - py * intrinsics[3]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def setup_triangles(points, faces, intrinsics, near, size, cull):
   """Edge planes and pixel boxes of all triangles.
@@ -62,7 +59,7 @@ def setup_triangles(points, faces, intrinsics, near, size, cull):
   planes = np.zeros((count, 10))
   boxes = np.zeros((count, 4), np.int32)
   width, height = float(size[0]), float(size[1])
-  for f in prange(count):
+  for f in range(count):
     i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
     a = (points[i, 0], points[i, 1], points[i, 2])
     b = (points[j, 0], points[j, 1], points[j, 2])
@@ -96,49 +93,45 @@ def setup_triangles(points, faces, intrinsics, near, size, cull):
   return planes, boxes
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
-def fill_triangles(planes, boxes, near, threads, face, barycentric, depth):
+def fill_triangles(planes, boxes, near, face, barycentric, depth):
   """Z-buffers all triangles into face, barycentric and depth (depth starts at +inf).
 
-  Every pixel belongs to one thread that visits triangles in their order and keeps the strictly
-  nearer one, so the result does not depend on the number of threads.
+  Triangles are visited in their order and a pixel keeps the strictly nearer one.
   """
-  for thread in prange(threads):
-    for f in range(planes.shape[0]):
-      left, right, top, bottom = boxes[f, 0], boxes[f, 1], boxes[f, 2], boxes[f, 3]
-      if left >= right:
-        continue
-      x0, y0, z0 = planes[f, 0], planes[f, 1], planes[f, 2]
-      x1, y1, z1 = planes[f, 3], planes[f, 4], planes[f, 5]
-      x2, y2, z2 = planes[f, 6], planes[f, 7], planes[f, 8]
-      determinant = planes[f, 9]
-      for row in range(top, bottom):
-        if (row // ROWS_PER_BLOCK) % threads != thread:
+  for f in range(planes.shape[0]):
+    left, right, top, bottom = boxes[f, 0], boxes[f, 1], boxes[f, 2], boxes[f, 3]
+    if left >= right:
+      continue
+    x0, y0, z0 = planes[f, 0], planes[f, 1], planes[f, 2]
+    x1, y1, z1 = planes[f, 3], planes[f, 4], planes[f, 5]
+    x2, y2, z2 = planes[f, 6], planes[f, 7], planes[f, 8]
+    determinant = planes[f, 9]
+    for row in range(top, bottom):
+      y = row + 0.5
+      r0, r1, r2 = y0 * y + z0, y1 * y + z1, y2 * y + z2
+      inside = False
+      for column in range(left, right):
+        x = column + 0.5
+        w0, w1, w2 = x0 * x + r0, x1 * x + r1, x2 * x + r2
+        if w0 < 0.0 or w1 < 0.0 or w2 < 0.0:
+          if inside:
+            break
           continue
-        y = row + 0.5
-        r0, r1, r2 = y0 * y + z0, y1 * y + z1, y2 * y + z2
-        inside = False
-        for column in range(left, right):
-          x = column + 0.5
-          w0, w1, w2 = x0 * x + r0, x1 * x + r1, x2 * x + r2
-          if w0 < 0.0 or w1 < 0.0 or w2 < 0.0:
-            if inside:
-              break
-            continue
-          inside = True
-          total = w0 + w1 + w2
-          if total <= 0.0:
-            continue
-          inverse = 1.0 / total
-          z = determinant * inverse
-          if z < near or z >= depth[row, column]:
-            continue
-          depth[row, column] = z
-          face[row, column] = f
-          barycentric[row, column, 0] = w0 * inverse
-          barycentric[row, column, 1] = w1 * inverse
-          barycentric[row, column, 2] = w2 * inverse
+        inside = True
+        total = w0 + w1 + w2
+        if total <= 0.0:
+          continue
+        inverse = 1.0 / total
+        z = determinant * inverse
+        if z < near or z >= depth[row, column]:
+          continue
+        depth[row, column] = z
+        face[row, column] = f
+        barycentric[row, column, 0] = w0 * inverse
+        barycentric[row, column, 1] = w1 * inverse
+        barycentric[row, column, 2] = w2 * inverse
 
 
 @njit(cache=True, nogil=True)
@@ -166,7 +159,7 @@ def _orthographic_depth(points, faces, resolution, depth):
         depth[row, column] = max(depth[row, column], z)
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def visible_from(points, faces, frames, resolution, bias):
   """Which points see each direction.
@@ -183,7 +176,7 @@ def visible_from(points, faces, frames, resolution, bias):
   """
   count = points.shape[0]
   out = np.zeros((count, frames.shape[0]), np.float32)
-  for d in prange(frames.shape[0]):
+  for d in range(frames.shape[0]):
     frame = frames[d]
     scale = 0.5 * (resolution - 4)
     seen = np.empty((count, 3))

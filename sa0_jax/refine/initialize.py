@@ -119,7 +119,7 @@ def shell_gaussians(
     position=local,
     rotation=turn[layout.face],
     log_scale=jnp.asarray(np.log(np.maximum(spacing, 1e-3)), jnp.float32),
-    opacity_logit=jnp.full(n, logit(jnp.asarray(INITIAL_OPACITY))),
+    opacity_logit=jnp.full(n, logit(jnp.asarray(INITIAL_OPACITY)), jnp.float32),
     color_logit=logit(jnp.asarray(color, jnp.float32), margin=0.02),
   )
 

@@ -95,6 +95,8 @@ def make_optimizer(config: RefineConfig) -> optax.GradientTransformation:
 
 def initial_state(config: RefineConfig, gaussians: BoundGaussians) -> RefineState:
   """State before the first step; `gaussians` have a leading axis of subjects."""
+  # A weakly typed leaf would come back strongly typed, and the second call compile anew.
+  gaussians = jax.tree.map(lambda leaf: jnp.array(leaf, dtype=leaf.dtype), gaussians)
   optimizer = jax.vmap(make_optimizer(config).init)(gaussians)
   return RefineState(jnp.zeros((), jnp.int32), gaussians, optimizer)
 

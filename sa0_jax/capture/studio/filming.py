@@ -1,7 +1,9 @@
 """Filming: subjects, performances, light and cameras become Captures with exact codes."""
 
 import dataclasses
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from sa0_kernels import Camera
@@ -18,7 +20,7 @@ from sa0_jax.capture.studio.figure import Figure, build_figure
 from sa0_jax.capture.studio.light import LightRig, sample_light
 from sa0_jax.capture.studio.performance import Performance, perform, sample_performance
 from sa0_jax.capture.studio.posing import pose_figures
-from sa0_jax.capture.studio.shading import light_figure, render
+from sa0_jax.capture.studio.shading import Pose, light_figure, render
 from sa0_jax.capture.studio.skin_paint import skin_base
 from sa0_jax.capture.studio.subject import Look, Subject, sample_subject
 from sa0_jax.capture.studio.texture import TextureSize
@@ -185,7 +187,8 @@ def _shoot(
   size = stock.resolution
   images = np.empty((total, size, size, 3), np.uint8)
   mattes = np.empty((total, size, size), np.uint8)
-  for instant, pose in enumerate(pose_figures(head, codes)):
+
+  def shoot(instant: int, pose: Pose) -> None:
     lit = light_figure(figure, pose, light, exposure)
     for view in range(views):
       at = instant * views + view
@@ -193,8 +196,16 @@ def _shoot(
         np.asarray(cameras.world_to_camera)[view], np.asarray(cameras.intrinsics)[view], size, size
       )
       images[at], mattes[at] = render(figure, lit, camera, backdrop, stock.supersampling)
-      if progress is not None:
-        progress(at + 1, total)
+
+  # Instants in parallel: loops run without the interpreter's lock, and compile in half the time
+  # that loops with threads of their own take.
+  with ThreadPoolExecutor(os.cpu_count()) as pool:
+    done = 0
+    for _ in pool.map(shoot, range(stock.frames), pose_figures(head, codes)):
+      for _ in range(views):
+        done += 1
+        if progress is not None:
+          progress(done, total)
   return MemoryImages(images, mattes)
 
 

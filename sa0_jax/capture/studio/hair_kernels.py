@@ -3,10 +3,10 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def distance_grid(points, normals, origin, spacing, shape):
   """Signed distance to a surface given as points with outward normals.
@@ -22,7 +22,7 @@ def distance_grid(points, normals, origin, spacing, shape):
     [x, y, z] float32 mm: distance to the tangent plane of the nearest point, positive outside.
   """
   out = np.empty(shape, np.float32)
-  for flat in prange(shape[0] * shape[1]):
+  for flat in range(shape[0] * shape[1]):
     i, j = flat // shape[1], flat % shape[1]
     x = np.float32(origin[0] + i * spacing)
     y = np.float32(origin[1] + j * spacing)
@@ -76,13 +76,13 @@ def _look_up(grid, origin, spacing, p, out):
   return total
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def sample_distance(grid, origin, spacing, points):
   """Distances [n] and outward unit gradients [n, 3] at points [n, 3]."""
   count = points.shape[0]
   distance, outward = np.empty(count, np.float32), np.empty((count, 3), np.float32)
-  for n in prange(count):
+  for n in range(count):
     gradient = np.empty(3)
     distance[n] = _look_up(grid, origin, spacing, points[n], gradient)
     for c in range(3):
@@ -133,7 +133,7 @@ def _flow(p, outward, side, comb, goal, out):
   _unit(out)
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def grow(roots, normals, traits, style, field, knots):
   """Grows every strand step by step over the head, under comb, stiffness and gravity.
@@ -155,7 +155,7 @@ def grow(roots, normals, traits, style, field, knots):
   grid, origin, spacing = field
   steps = 72
   out = np.empty((roots.shape[0], knots, 3))
-  for n in prange(roots.shape[0]):
+  for n in range(roots.shape[0]):
     path = np.empty((steps + 1, 3))
     outward, flow, heading, p = np.empty(3), np.empty(3), np.empty(3), np.empty(3)
     length, layer, side, cut = traits[n, 0], traits[n, 1], traits[n, 2], traits[n, 3]
@@ -207,12 +207,12 @@ def grow(roots, normals, traits, style, field, knots):
   return out
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def nearest(points, others):
   """Row of the nearest of others [m, 3] to each of points [n, 3]."""
   out = np.empty(points.shape[0], np.int32)
-  for n in prange(points.shape[0]):
+  for n in range(points.shape[0]):
     best = 1e30
     for m in range(others.shape[0]):
       dx = points[n, 0] - others[m, 0]

@@ -3,7 +3,7 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 
 @njit(cache=True, nogil=True, inline='always')
@@ -53,7 +53,7 @@ def _gradient_noise(x, y, z, seed):
   return total
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def fractal_noise(points, frequency, octaves, gain, seed):
   """Sum of octaves of gradient noise at every point.
@@ -73,7 +73,7 @@ def fractal_noise(points, frequency, octaves, gain, seed):
   scale = 0.0
   for octave in range(octaves):
     scale += gain**octave
-  for n in prange(count):
+  for n in range(count):
     total, amplitude, factor = 0.0, 1.0, 1.0
     for octave in range(octaves):
       total += amplitude * _gradient_noise(
@@ -88,7 +88,7 @@ def fractal_noise(points, frequency, octaves, gain, seed):
   return out
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def fractal_slope(points, frequency, octaves, gain, seed):
   """Gradient of `fractal_noise` with respect to the points, [n, 3] float32."""
@@ -98,7 +98,7 @@ def fractal_slope(points, frequency, octaves, gain, seed):
   for octave in range(octaves):
     scale += gain**octave
   step = 0.02
-  for n in prange(count):
+  for n in range(count):
     sx, sy, sz, amplitude, factor = 0.0, 0.0, 0.0, 1.0, 1.0
     for octave in range(octaves):
       fx, fy, fz = frequency[0] * factor, frequency[1] * factor, frequency[2] * factor
@@ -120,7 +120,7 @@ def fractal_slope(points, frequency, octaves, gain, seed):
   return out
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def spots(points, cell, seed, density, radius):
   """Round spots scattered one at most per lattice cell: moles and freckles.
@@ -137,7 +137,7 @@ def spots(points, cell, seed, density, radius):
   """
   count = points.shape[0]
   out = np.zeros(count, np.float32)
-  for n in prange(count):
+  for n in range(count):
     x, y, z = points[n, 0] / cell, points[n, 1] / cell, points[n, 2] / cell
     i, j, k = np.int64(np.floor(x)), np.int64(np.floor(y)), np.int64(np.floor(z))
     best = 0.0

@@ -233,8 +233,6 @@ def _draw_hair(
   figure: Figure, lit: Lit, camera: Camera, buffers: MeshBuffers
 ) -> Float[np.ndarray, 'h 13']:
   """Draws the strands into the buffers; returns the attributes of their knots."""
-  import numba
-
   kernels, hair = _strand_kernels(), figure.hair
   if hair is None or lit.hair is None:
     raise ValueError('studio: this figure has no hair to draw')
@@ -249,7 +247,6 @@ def _draw_hair(
   kernels.draw_strands(
     bands.reshape(-1, 10),
     figure.topology.solid,
-    numba.get_num_threads(),
     buffers.face,
     buffers.barycentric,
     buffers.depth,

@@ -3,7 +3,7 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 # What a face is made of.
 SKIN, EYE, LIT = 0, 1, 2
@@ -18,7 +18,7 @@ ATTRIBUTES = 13
 _VECTOR = {'reassoc', 'contract', 'nsz', 'arcp'}
 
 
-@njit(cache=True, parallel=True, nogil=True, fastmath=_VECTOR)
+@njit(cache=True, nogil=True, fastmath=_VECTOR)
 @no_type_check
 def vertex_light(normals, visibility, directions, colors, shares, wrap):
   """Light at vertices from directions with baked visibility.
@@ -38,7 +38,7 @@ def vertex_light(normals, visibility, directions, colors, shares, wrap):
   light = np.empty((count, 3), np.float32)
   seen = np.empty((count, 3), np.float32)
   zero, one = np.float32(0), np.float32(1)
-  for v in prange(count):
+  for v in range(count):
     nx, ny, nz = normals[v, 0], normals[v, 1], normals[v, 2]
     red, green, blue, key, fill, rim = zero, zero, zero, zero, zero, zero
     for d in range(directions.shape[1]):
@@ -180,7 +180,7 @@ def _eye_highlight(a, local, turn, view, sources, dome, out):
       out[c] += fresnel * (45.0 * lit * sources[s, 14 + c] + halo * sources[s, 3 + c]) * a[SEEN + s]
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def shade_frame(
   face, barycentric, corners, corners_uv, kinds, attributes, uv, texels, optics, backdrop, factor
@@ -210,7 +210,7 @@ def shade_frame(
   image = np.zeros((height, width, 3), np.float32)
   matte = np.zeros((height, width), np.float32)
   weight = np.float32(1.0 / (factor * factor))
-  for row in prange(height):
+  for row in range(height):
     a = np.zeros(ATTRIBUTES)
     n, view, texel, color = np.zeros(3), np.zeros(3), np.zeros(7, np.float32), np.zeros(3)
     for column in range(width):

@@ -3,13 +3,12 @@
 from typing import no_type_check
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 # Each thread owns interleaved blocks of this many pixel rows, as in `mesh_render_kernels`.
-ROWS_PER_BLOCK = 8
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def pose_strands(strands, shares, transforms):
   """Poses strands.
@@ -25,7 +24,7 @@ def pose_strands(strands, shares, transforms):
   count, knots = shares.shape
   points = np.empty((count, knots, 3))
   tangents = np.empty((count, knots, 3), np.float32)
-  for n in prange(count):
+  for n in range(count):
     for k in range(knots):
       share = shares[n, k]
       x, y, z = strands[n, k, 0], strands[n, k, 1], strands[n, k, 2]
@@ -53,7 +52,7 @@ def pose_strands(strands, shares, transforms):
 _VECTOR = {'reassoc', 'contract', 'nsz', 'arcp'}
 
 
-@njit(cache=True, parallel=True, nogil=True, fastmath=_VECTOR)
+@njit(cache=True, nogil=True, fastmath=_VECTOR)
 @no_type_check
 def hair_light(tangents, normals, visibility, directions, colors, shares):
   """Light on strands: a fibre is lit from its sides, a mass of fibres from without.
@@ -73,7 +72,7 @@ def hair_light(tangents, normals, visibility, directions, colors, shares):
   zero, one = np.float32(0), np.float32(1)
   low, high = np.float32(0.25), np.float32(0.75)
   bias, slope = np.float32(0.3), np.float32(0.7)
-  for n in prange(count):
+  for n in range(count):
     tx, ty, tz = tangents[n, 0], tangents[n, 1], tangents[n, 2]
     nx, ny, nz = normals[n, 0], normals[n, 1], normals[n, 2]
     red, green, blue, key, fill, rim = zero, zero, zero, zero, zero, zero
@@ -94,7 +93,7 @@ def hair_light(tangents, normals, visibility, directions, colors, shares):
   return light, seen
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def strand_color(points, tangents, light, seen, reflectance, sources, eye, out):
   """Colour of every knot: diffuse and two highlights (Marschner's R and TRT).
@@ -109,7 +108,7 @@ def strand_color(points, tangents, light, seen, reflectance, sources, eye, out):
     out: [n · k, c] float32 attributes; columns 3 to 5 are written.
   """
   count, knots = tangents.shape[0], tangents.shape[1]
-  for n in prange(count):
+  for n in range(count):
     lobe = np.empty((2, 3))
     for k in range(knots):
       row = n * knots + k
@@ -138,7 +137,7 @@ def strand_color(points, tangents, light, seen, reflectance, sources, eye, out):
         out[row, 3 + c] = value
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
 def project_strands(points, widths, extrinsics, intrinsics, near):
   """Screen bands of all segments.
@@ -156,7 +155,7 @@ def project_strands(points, widths, extrinsics, intrinsics, near):
   """
   count, knots = widths.shape
   out = np.zeros((count, knots - 1, 10))
-  for n in prange(count):
+  for n in range(count):
     seen = np.empty((knots, 3))
     side = np.empty((knots, 2))
     for k in range(knots):
@@ -187,61 +186,54 @@ def project_strands(points, widths, extrinsics, intrinsics, near):
   return out
 
 
-@njit(cache=True, parallel=True, nogil=True)
+@njit(cache=True, nogil=True)
 @no_type_check
-def draw_strands(bands, first_face, threads, face, barycentric, depth):
+def draw_strands(bands, first_face, face, barycentric, depth):
   """Draws bands into the buffers of a mesh rendering, row span by row span.
 
   A band is long, narrow and slanted: testing the pixels of its bounding box, as for triangles,
-  would mostly test pixels beside it. Every pixel belongs to one thread that visits bands in order,
-  so the result does not depend on the number of threads.
+  would mostly test pixels beside it. Bands are visited in order.
 
   Args:
     bands: [s, 10] float64 rows of `project_strands`.
     first_face: number of the first band as a face.
-    threads: how many to use.
     face, barycentric, depth: buffers of `MeshBuffers`; the weights written are (1 − t, 0, t) at
       share t of the way from the band's first end to its second.
   """
   height, width = depth.shape
-  for thread in prange(threads):
-    for s in range(bands.shape[0]):
-      z0, z1 = bands[s, 8], bands[s, 9]
-      if z0 == 0.0:
+  for s in range(bands.shape[0]):
+    z0, z1 = bands[s, 8], bands[s, 9]
+    if z0 == 0.0:
+      continue
+    low = min(min(bands[s, 1], bands[s, 3]), min(bands[s, 5], bands[s, 7]))
+    high = max(max(bands[s, 1], bands[s, 3]), max(bands[s, 5], bands[s, 7]))
+    if high < 0.0 or low > height:
+      continue
+    top = max(int(np.ceil(low - 0.5)), 0)
+    bottom = min(int(np.floor(high - 0.5)), height - 1)
+    # Share of the way along the band's middle, as a function of the pixel.
+    ax, ay = 0.5 * (bands[s, 0] + bands[s, 2]), 0.5 * (bands[s, 1] + bands[s, 3])
+    ux = 0.5 * (bands[s, 4] + bands[s, 6]) - ax
+    uy = 0.5 * (bands[s, 5] + bands[s, 7]) - ay
+    squared = ux * ux + uy * uy + 1e-12
+    for row in range(top, bottom + 1):
+      y = row + 0.5
+      left, right = 1e30, -1e30
+      for corner in range(4):
+        i, j = 2 * corner, (2 * corner + 2) % 8
+        y0, y1 = bands[s, i + 1], bands[s, j + 1]
+        if (y0 <= y) != (y1 <= y):
+          x = bands[s, i] + (y - y0) / (y1 - y0) * (bands[s, j] - bands[s, i])
+          left, right = min(left, x), max(right, x)
+      if left > right or right < 0.0 or left > width:
         continue
-      low = min(min(bands[s, 1], bands[s, 3]), min(bands[s, 5], bands[s, 7]))
-      high = max(max(bands[s, 1], bands[s, 3]), max(bands[s, 5], bands[s, 7]))
-      if high < 0.0 or low > height:
-        continue
-      top = max(int(np.ceil(low - 0.5)), 0)
-      bottom = min(int(np.floor(high - 0.5)), height - 1)
-      # Share of the way along the band's middle, as a function of the pixel.
-      ax, ay = 0.5 * (bands[s, 0] + bands[s, 2]), 0.5 * (bands[s, 1] + bands[s, 3])
-      ux = 0.5 * (bands[s, 4] + bands[s, 6]) - ax
-      uy = 0.5 * (bands[s, 5] + bands[s, 7]) - ay
-      squared = ux * ux + uy * uy + 1e-12
-      for row in range(top, bottom + 1):
-        if (row // ROWS_PER_BLOCK) % threads != thread:
-          continue
-        y = row + 0.5
-        left, right = 1e30, -1e30
-        for corner in range(4):
-          i, j = 2 * corner, (2 * corner + 2) % 8
-          y0, y1 = bands[s, i + 1], bands[s, j + 1]
-          if (y0 <= y) != (y1 <= y):
-            x = bands[s, i] + (y - y0) / (y1 - y0) * (bands[s, j] - bands[s, i])
-            left, right = min(left, x), max(right, x)
-        if left > right or right < 0.0 or left > width:
-          continue
-        for column in range(
-          max(int(np.ceil(left - 0.5)), 0), min(int(np.ceil(right - 0.5)), width)
-        ):
-          t = ((column + 0.5 - ax) * ux + (y - ay) * uy) / squared
-          t = min(max(t, 0.0), 1.0)
-          z = z0 + t * (z1 - z0)
-          if z < depth[row, column]:
-            depth[row, column] = z
-            face[row, column] = first_face + s
-            barycentric[row, column, 0] = 1.0 - t
-            barycentric[row, column, 1] = 0.0
-            barycentric[row, column, 2] = t
+      for column in range(max(int(np.ceil(left - 0.5)), 0), min(int(np.ceil(right - 0.5)), width)):
+        t = ((column + 0.5 - ax) * ux + (y - ay) * uy) / squared
+        t = min(max(t, 0.0), 1.0)
+        z = z0 + t * (z1 - z0)
+        if z < depth[row, column]:
+          depth[row, column] = z
+          face[row, column] = first_face + s
+          barycentric[row, column, 0] = 1.0 - t
+          barycentric[row, column, 1] = 0.0
+          barycentric[row, column, 2] = t
