@@ -44,6 +44,18 @@ class AntiSpike:
   threshold: float = 2.0
   weight: float = 0.5
 
+  def __post_init__(self) -> None:
+    if self.start < 0 or self.threshold < 0 or self.weight < 0 or self.spread <= 0:
+      raise ValueError(
+        'AntiSpike: need start, threshold and weight >= 0 and spread > 0, got '
+        f'{self.start}, {self.threshold}, {self.weight}, {self.spread}'
+      )
+    if self.log_scale_min >= self.log_scale_max:
+      raise ValueError(
+        f'AntiSpike: log_scale_min {self.log_scale_min} must be under log_scale_max '
+        f'{self.log_scale_max}'
+      )
+
 
 @dataclasses.dataclass(frozen=True)
 class RefineConfig:
@@ -92,5 +104,12 @@ class RefineConfig:
       raise ValueError(f'RefineConfig: held_out is a fraction under 1, got {self.held_out}')
     if self.resolution and self.resolution < 16:
       raise ValueError(f'RefineConfig: resolution must be 0 or at least 16, got {self.resolution}')
+    if self.uv_size < 1:
+      raise ValueError(f'RefineConfig: uv_size must be at least 1, got {self.uv_size}')
+    if self.l1_weight < 0 or self.ssim_weight < 0:
+      raise ValueError(
+        'RefineConfig: l1_weight and ssim_weight must not be negative, got '
+        f'{self.l1_weight}, {self.ssim_weight}'
+      )
     if len(self.background) != 3 or not all(0.0 <= c <= 1.0 for c in self.background):
       raise ValueError(f'RefineConfig: background is RGB in [0, 1], got {self.background}')
