@@ -214,7 +214,7 @@ def test_strands_are_drawn_where_they_are_and_only_in_front() -> None:
   weights = np.zeros((size, size, 3), np.float32)
   depth = np.full((size, size), np.inf, np.float32)
   depth[:, 40:] = 0.5
-  strand_kernels.draw_strands(bands.reshape(-1, 10), 7, 2, face, weights, depth)
+  strand_kernels.draw_strands(bands.reshape(-1, 10), 7, face, weights, depth)
   corners = bands[0, :, :8].reshape(2, 4, 2)
   y, x = np.mgrid[:size, :size] + 0.5
   inside = np.zeros((2, size, size), bool)
