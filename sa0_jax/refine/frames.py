@@ -58,12 +58,13 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
       images.
 
   Raises:
-    ValueError: the head model is another one, an image must be resized but is not square, or a
-      matte is empty.
+    ValueError: the head model is another one, codes or cameras are not finite, an image must be
+      resized but is not square, or a matte is empty.
   """
   import cv2  # here: importing it takes longer than the rest of this package
 
   capture.check_head(head)
+  _check_finite(capture)
   width, height = capture.width, capture.height
   if resolution and width != height:
     raise ValueError(
@@ -93,6 +94,13 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
     world_to_camera=jnp.asarray(camera.world_to_camera),
     intrinsics=jnp.asarray(camera.intrinsics),
   )
+
+
+def _check_finite(capture: Capture) -> None:
+  for owner in (capture.codes, capture.camera):
+    for field in dataclasses.fields(owner):
+      if not np.isfinite(getattr(owner, field.name)).all():
+        raise ValueError(f'capture {capture.name!r}: {field.name} holds NaN or infinity')
 
 
 def split_held_out(num_frames: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:

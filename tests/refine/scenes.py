@@ -43,10 +43,13 @@ def _codes(frames: int, seed: int) -> HeadCodes:
     'eyes': np.zeros((frames, 6)),
     'translation': 0.01 * rng.normal(size=(frames, 3)),
   }
-  shape = rng.normal(size=head.num_shape) * (np.arange(head.num_shape) < 10)
-  return HeadCodes(
-    shape=shape.astype(np.float32), **{k: v.astype(np.float32) for k, v in parts.items()}
-  )
+  return HeadCodes(shape=_shape(seed), **{k: v.astype(np.float32) for k, v in parts.items()})
+
+
+def _shape(seed: int) -> np.ndarray:
+  directions = load_head().num_shape
+  rng = np.random.default_rng(seed)
+  return (rng.normal(size=directions) * (np.arange(directions) < 10)).astype(np.float32)
 
 
 @functools.cache
@@ -54,7 +57,7 @@ def target_avatar(seed: int = 0) -> Avatar:
   """The avatar that is filmed: Gaussians on the mesh in smooth colours."""
   head = load_head()
   layout = UVLayout.from_head(head, UV)
-  shape = jnp.asarray(_codes(1, seed).shape)
+  shape = jnp.asarray(_shape(seed))
   mesh = np.asarray(pose_head(head, dataclasses.replace(HeadCodes.neutral(head), shape=shape)))
   points = mesh[head.faces[np.asarray(layout.face)]].mean(axis=1)
   color = (0.5 + 0.4 * np.sin(40 * points + seed + np.arange(3))).astype(np.float32)
