@@ -41,6 +41,15 @@ def keep_compiled_programs() -> Path | None:
   return folder
 
 
+def is_writable() -> bool:
+  """Whether what is compiled can be kept."""
+  try:
+    _make_writable(cache_home())
+  except (OSError, RuntimeError):
+    return False
+  return True
+
+
 def _make_writable(folder: Path) -> None:
   """Makes the folder; OSError unless files can be made in it."""
   folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,106 @@
+"""`sa0 bench`: how fast this machine is, and how exact."""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+from sa0_jax.cli import options
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+  """Registers the command."""
+  parser = subparsers.add_parser(
+    'bench',
+    help='measure the rasterizer or the refinement on this machine',
+    description='Measures speed, and for the rasterizer also errors, on fixed workloads.',
+    epilog='example: sa0 bench rasterizer --json rasterizer.json',
+    allow_abbrev=False,
+  )
+  actions = parser.add_subparsers(dest='bench', required=True, metavar='WHAT')
+  rasterizer = actions.add_parser(
+    'rasterizer',
+    help='forward + backward on the standard workload',
+    description='Milliseconds of forward + backward through jit, projection included, at 256² and '
+    '512² with 3 channels and 512² with 32, and relative L2 errors of image, alpha and gradients.',
+    epilog='example: sa0 bench rasterizer --implementation numba --json',
+    allow_abbrev=False,
+  )
+  rasterizer.add_argument(
+    '--implementation',
+    metavar='NAME',
+    action='append',
+    help='numba, xla or reference; may be given again (default: all)',
+  )
+  rasterizer.add_argument(
+    '--oracle',
+    metavar='PATH.npz',
+    type=pathlib.Path,
+    help='what errors are measured against (default: the reference in float64)',
+  )
+  refine = actions.add_parser(
+    'refine',
+    help='refinement steps a second',
+    description='Whole refinement steps a second on a synthetic subject; the median of several '
+    'chunks, compilation apart.',
+    epilog='example: sa0 bench refine --resolution 512 --uv-size 256 --json',
+    allow_abbrev=False,
+  )
+  for name, text in (
+    ('resolution', 'side of the images, px'),
+    ('uv-size', 'side of the UV image; one Gaussian per valid texel'),
+    ('chunks', 'how many runs of steps are timed'),
+    ('steps', 'steps in each'),
+  ):
+    refine.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
+  refine.add_argument('--implementation', metavar='NAME', help='rasterizer (default: the fastest)')
+  for action in (rasterizer, refine):
+    action.add_argument(
+      '--json',
+      metavar='PATH',
+      nargs='?',
+      const='-',
+      help='print JSON, or write it to a file and print the text',
+    )
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+  """Runs `sa0 bench`; errors are raised as ValueError, OSError or RuntimeError."""
+  target = None if args.json in (None, '-') else options.check_output(pathlib.Path(args.json))
+  report, text = _rasterizer(args) if args.bench == 'rasterizer' else _refine(args)
+  rendered = json.dumps(report, indent=2)
+  if target is not None:
+    from sa0_jax import archive
+
+    with archive.atomic_write(target) as file:
+      file.write((rendered + '\n').encode())
+  print(rendered if args.json == '-' else text)
+  return 0
+
+
+def _rasterizer(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+  from sa0_kernels import bench, implementations
+
+  names = args.implementation or list(implementations())
+  unknown = sorted(set(names) - set(implementations()))
+  if unknown:
+    raise ValueError(f'no rasterizer {unknown[0]!r}; there are {", ".join(implementations())}')
+  oracle = None if args.oracle is None else str(args.oracle)
+  report = bench.run(names, oracle)
+  return report, bench.table(report)
+
+
+def _refine(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+  from sa0_jax.refine.bench import RefineBench, measure
+
+  names = ('resolution', 'uv_size', 'chunks', 'steps', 'implementation')
+  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+  report = measure(RefineBench(**given))
+  text = (
+    f'{report["iterations_per_second"]:.2f} iterations/s at {report["resolution"]}², '
+    f'{report["num_gaussians"]} Gaussians: median {report["milliseconds_median"]:.0f} ms, min '
+    f'{report["milliseconds_min"]:.0f} ms; first call {report["first_call_seconds"]:.1f} s; '
+    f'{report["device"]}, {report["cpu_count"]} cores'
+  )
+  return report, text

@@ -1,0 +1,166 @@
+"""`sa0 render`: an avatar, driven by a capture or seen from a swinging camera."""
+
+import argparse
+import json
+import pathlib
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from sa0_jax.cli import options
+from sa0_jax.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+  from sa0_kernels import Camera
+
+  from sa0_jax.avatar.avatar import Avatar
+  from sa0_jax.head.model import HeadCodes
+
+  Drive = list[tuple[HeadCodes, Camera]]
+
+_ORBIT_FRAMES = 120
+_ORBIT_SIZE = 512
+_ORBIT_FPS = 30.0
+_PICTURE = re.compile(r'\d{6}\.png')
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+  """Registers the command."""
+  parser = subparsers.add_parser(
+    'render',
+    help='render an avatar to a video or a folder of pictures',
+    description='Renders an avatar with the codes and cameras of a capture, of its own subject or '
+    'of another one tracked with the same head model, or from a camera that swings 60 degrees to '
+    'both sides.',
+    epilog='example: sa0 render subject.sa0 --drive orbit --out orbit.mp4',
+    allow_abbrev=False,
+  )
+  parser.add_argument('avatar', metavar='AVATAR', type=pathlib.Path, help='avatar file')
+  parser.add_argument(
+    '--drive', metavar='CAPTURE|orbit', default='orbit', help='what moves it (default: orbit)'
+  )
+  parser.add_argument(
+    '--out',
+    metavar='PATH',
+    type=pathlib.Path,
+    required=True,
+    help='a video (.mp4), or a name without suffix: a folder of .png pictures',
+  )
+  parser.add_argument(
+    '--size',
+    metavar='PX',
+    type=options.positive,
+    help="height of the images (default: the capture's; 512 for orbit)",
+  )
+  parser.add_argument('--fps', metavar='N', type=float, help="default: the capture's; 30 for orbit")
+  parser.add_argument(
+    '--background',
+    metavar='COLOUR',
+    type=options.background,
+    default='white',
+    help='white, black, gray or R,G,B from 0 to 1 (default: white)',
+  )
+  parser.add_argument(
+    '--frames',
+    metavar='N|START:STOP[:STEP]',
+    type=options.frame_range,
+    default=slice(None),
+    help='which frames of the drive (default: all; 120 for orbit)',
+  )
+  parser.add_argument('--still', action='store_true', help='orbit: keep the face neutral')
+  options.add_json(parser)
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+  """Runs `sa0 render`; errors are raised as ValueError or OSError."""
+  from sa0_jax.avatar.avatar import Avatar
+  from sa0_jax.refine.preview import to_bytes
+  from sa0_jax.render import Renderer
+
+  _check_out(args.out)
+  avatar = Avatar.load(args.avatar)
+  drive, fps = _orbit(avatar, args) if args.drive == 'orbit' else _captured(avatar, args)
+  if not drive:
+    raise ValueError(f'--frames: selects none of the frames of {args.drive}')
+  renderer = Renderer(avatar, args.background)
+  with ProgressLine('render') as line:
+    pictures = (to_bytes(frame.rgb) for frame in renderer.frames(drive))
+    begin = time.perf_counter()
+    _write(args.out, _counted(pictures, len(drive), line), fps)
+    seconds = time.perf_counter() - begin
+  width, height = drive[0][1].width, drive[0][1].height
+  report = {
+    'path': str(args.out),
+    'frames': len(drive),
+    'width': width,
+    'height': height,
+    'fps': fps,
+    'seconds': seconds,
+  }
+  if args.json:
+    print(json.dumps(report, indent=2))
+  else:
+    print(f'wrote {args.out}: {len(drive)} frames of {width} × {height} in {seconds:.1f} s')
+  return 0
+
+
+def _orbit(avatar: 'Avatar', args: argparse.Namespace) -> tuple['Drive', float]:
+  from sa0_jax.cli.orbit import Orbit, orbit_drive
+
+  selected, length = args.frames, _ORBIT_FRAMES
+  if selected.start is None and selected.stop is not None and selected.stop > 0:
+    selected, length = slice(None, None, selected.step), selected.stop  # a swing of that length
+  size = _even(args.size or _ORBIT_SIZE, args.out)
+  drive = list(orbit_drive(avatar.head, avatar.shape, Orbit(length, size, args.still)))
+  return drive[selected], args.fps or _ORBIT_FPS
+
+
+def _captured(avatar: 'Avatar', args: argparse.Namespace) -> tuple['Drive', float]:
+  from sa0_jax.capture.capture import load_capture
+
+  capture = load_capture(args.drive)
+  capture.check_head(avatar.head)
+  height = args.size or capture.height
+  width = round(capture.width * height / capture.height)
+  size = (_even(width, args.out), _even(height, args.out))
+  positions = range(len(capture))[args.frames]
+  drive = [(capture.frame_codes(p), capture.frame_camera(p).resized(*size)) for p in positions]
+  return drive, args.fps or capture.fps
+
+
+def _even(pixels: int, out: pathlib.Path) -> int:
+  """Videos need even sides: rounded up; pictures take any."""
+  return pixels + pixels % 2 if out.suffix else pixels
+
+
+def _check_out(out: pathlib.Path) -> None:
+  """A video or a folder of our own pictures: nothing else is ever replaced."""
+  if out.suffix:
+    if out.suffix.lower() not in ('.mp4', '.mov', '.mkv'):
+      raise ValueError(f'{out}: use .mp4, .mov or .mkv, or no suffix for a folder of pictures')
+    options.check_output(out)
+    return
+  if out.is_file() or (out.is_dir() and not all(_PICTURE.fullmatch(p.name) for p in out.iterdir())):
+    raise ValueError(f'{out}: exists and holds other things; choose another place')
+  out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _counted(pictures: Iterable[Any], total: int, line: ProgressLine) -> Iterator[Any]:
+  for done, picture in enumerate(pictures, 1):
+    line.count(done, total)
+    yield picture
+
+
+def _write(out: pathlib.Path, pictures: Iterable[Any], fps: float) -> None:
+  from sa0_jax import archive
+  from sa0_jax.capture import image_files
+  from sa0_jax.video import write_video
+
+  if out.suffix:
+    write_video(out, pictures, fps)
+    return
+  with archive.atomic_folder(out) as folder:
+    for number, picture in enumerate(pictures):
+      image_files.write(folder / f'{number:06d}.png', picture)
