@@ -19,6 +19,7 @@ if TYPE_CHECKING:
   from sa0_jax.refine.loop import Progress, RefineResult
 
 _SEED, _FRAMES, _RESOLUTION = 14, 120, 256
+_LEAST_FRAMES = 5
 _FPS = 12.5  # every other frame of 25: twice as much of the performance in the same filming time
 # The subject turns the head as far as one asks of people who film themselves for an avatar: what no
 # picture shows cannot be learnt.
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     settings = dataclasses.replace(settings, steps=args.steps)
   if args.resolution % 2:
     raise ValueError(f'--resolution {args.resolution}: videos need an even number')
+  if args.frames < _LEAST_FRAMES:
+    raise ValueError(f'--frames {args.frames}: need at least {_LEAST_FRAMES}, to hold one out')
   out: pathlib.Path = args.out
   out.mkdir(parents=True, exist_ok=True)
   with CompileClock() as compiling:

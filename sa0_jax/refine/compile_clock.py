@@ -3,7 +3,7 @@
 import contextlib
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 
@@ -24,7 +24,7 @@ class CompileClock:
     self._intervals: list[tuple[float, float]] = []
     self._listening = contextlib.ExitStack()
 
-  def __enter__(self) -> Self:
+  def __enter__(self) -> 'CompileClock':
     jax.monitoring.register_event_duration_secs_listener(self._on_jax_event)
     self._listening.callback(jax.monitoring.unregister_event_duration_listener, self._on_jax_event)
     with contextlib.suppress(ImportError):  # without numba there is nothing to listen to
