@@ -24,6 +24,10 @@ INITIAL_OPACITY = 0.8
 # neighbours just overlap.
 _TANGENT_SPREAD = 0.6
 _NORMAL_SPREAD = 0.2
+# Where a texel is stretched farther than this its Gaussian is shorter than the texel: a needle
+# would stick out of the head, and the gap closes within a few steps.
+_STRETCH = 4.0
+_LARGEST = 4.0  # medians of the reach of its part's texels
 _JAW_CLOSED = 1e-3  # rad
 _MAX_VIEWS = 24  # that hair is measured in; the first few also give colours
 _COLOR_VIEWS = 8
@@ -146,9 +150,26 @@ def _texel_spacing(
   )
   step = np.einsum('nij,njk->nik', edges, inverse / safe[:, None, None]) / layout.resolution
   reach = np.linalg.norm(np.einsum('nij,nik->njk', rotation, step), axis=-1)
-  tangent = np.clip(reach, None, 10.0 * np.median(reach)) * _TANGENT_SPREAD
+  tangent = np.minimum(reach, _typical_limits(head, layout, reach)) * _TANGENT_SPREAD
+  across = tangent[:, 0::2]
+  tangent = np.minimum(tangent, _STRETCH * across.min(axis=1, keepdims=True))
   thin = _NORMAL_SPREAD / _TANGENT_SPREAD * np.minimum(tangent[:, 0], tangent[:, 2])
   return np.stack([tangent[:, 0], thin, tangent[:, 2]], axis=1)
+
+
+def _typical_limits(
+  head: HeadModel, layout: UVLayout, reach: Float[np.ndarray, 'n 3']
+) -> Float[np.ndarray, 'n 1']:
+  """Largest reach of each texel: a few medians of its part of the mesh.
+
+  The few texels on the back of an eyeball would make discs larger than the ball.
+  """
+  part = np.zeros(len(head.v_template), int)
+  if head.components is not None:
+    part = np.asarray(head.components, int)
+  part = part[head.faces[np.asarray(layout.face)][:, 0]]
+  medians = {index: np.median(reach[part == index][:, 0::2]) for index in np.unique(part)}
+  return _LARGEST * np.array([medians[index] for index in part])[:, None]
 
 
 def _choose_views(capture: Capture, positions: np.ndarray, reference: int) -> np.ndarray:
