@@ -226,8 +226,8 @@ def _identity(run: _Run, captures: Sequence[Capture]) -> dict[str, Any]:
   data = hashlib.sha256()
   for avatar, capture, frames in zip(run.avatars, captures, run.frames, strict=True):
     data.update(avatar.head.fingerprint.encode())
-    for array in (capture.ids, frames.vertices, frames.intrinsics, avatar.gaussians.color_logit):
-      data.update(np.ascontiguousarray(array).tobytes())
+    for array in (capture.ids, *jax.tree.leaves((frames, avatar.gaussians, avatar.layout))):
+      data.update(np.ascontiguousarray(array))
   settings = dataclasses.asdict(run.config)
   for free in ('checkpoint_every', 'steps_per_call'):  # they change no bit of the result
     settings.pop(free)
