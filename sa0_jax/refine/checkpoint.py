@@ -1,5 +1,6 @@
 """Checkpoints of a refinement: complete or absent, and only resumed by the run that made them."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import jax
 from sa0_jax.refine.step import RefineState
 
 _KEEP = 2
+_OVERHEAD = 1 << 16  # bytes of a checkpoint beside the arrays
 
 
 class CheckpointStore:
@@ -35,8 +37,16 @@ class CheckpointStore:
     self._manager = ocp.CheckpointManager(self._folder, options=options)
 
   def save(self, state: RefineState) -> None:
-    """Writes a checkpoint of this state."""
+    """Writes a checkpoint of this state.
+
+    Raises:
+      OSError: there is no room for it; the checkpoints before it stay.
+    """
     ocp = self._ocp
+    # Asked first: an orbax that runs out of room fills standard error with its threads' tracebacks.
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
+    if shutil.disk_usage(self._folder).free < needed:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
     self._manager.save(
       int(state.step),
       args=ocp.args.Composite(

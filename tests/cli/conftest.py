@@ -13,7 +13,14 @@ from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
 from sa0_jax.mesh_render import look_at_camera
 
-FAST = ('--config.steps=6', '--config.uv_size=24', '--config.steps_per_call=3')
+# One set of settings for all: every other one would be compiled again.
+FAST = (
+  '--config.steps=6',
+  '--config.uv_size=24',
+  '--config.steps_per_call=3',
+  '--config.held_out=0.4',
+  '--config.checkpoint_every=2',
+)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +81,7 @@ def refined(capture_folder, tmp_path_factory):
   """An avatar made by `sa0 refine`, with its report and preview."""
   out = tmp_path_factory.mktemp('refined') / 'blob.sa0'
   arguments = ['refine', capture_folder, '--out', out, '--preview', out.with_suffix('.mp4')]
-  assert main([*map(str, arguments), *FAST, '--config.held_out=0.4']) == 0
+  assert main([*map(str, arguments), *FAST]) == 0
   return out
 
 

@@ -1,0 +1,127 @@
+"""`sa0 render` and `sa0 export`: pictures of a refined avatar, and nothing else ever replaced."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import plyfile
+import pytest
+
+from sa0_jax.avatar.avatar import Avatar
+from sa0_jax.capture import image_files
+from sa0_jax.cli.orbit import YAW, Orbit, orbit_drive
+from sa0_jax.head.lbs import pose_head
+from sa0_jax.head.registry import load_head
+from sa0_jax.render import render
+from sa0_jax.video import VideoReader
+
+
+def test_pictures_are_the_renders(sa0, refined, capture, capture_folder, tmp_path):
+  code, output, _ = sa0(
+    'render', refined, '--drive', capture_folder, '--out', tmp_path / 'p', '--json'
+  )
+  assert code == 0
+  report = json.loads(output)
+  assert (report['frames'], report['width'], report['fps']) == (5, 48, 25.0)
+  names = sorted(p.name for p in (tmp_path / 'p').iterdir())
+  assert names == [f'{i:06d}.png' for i in range(5)]
+  expected = render(Avatar.load(refined), capture.frames[3]).rgb
+  found = image_files.read_color(tmp_path / 'p' / '000003.png')
+  assert np.abs(found / 255.0 - np.clip(expected, 0, 1)).max() <= 0.51 / 255.0
+
+
+def test_video_of_some_frames_at_another_size(sa0, refined, capture_folder, tmp_path):
+  words = ['render', refined, '--drive', capture_folder, '--out', tmp_path / 'v.mp4']
+  code, output, _ = sa0(
+    *words, '--frames', '1:5:2', '--size', 63, '--fps', 10, '--background', '0,1,0'
+  )
+  assert code == 0
+  assert '2 frames of 64 × 64' in output
+  video = VideoReader(tmp_path / 'v.mp4')
+  assert (video.size, video.fps) == ((64, 64), 10.0)
+  corner = [frame[1, 1].astype(int) for frame in video]
+  assert len(corner) == 2
+  assert all((abs(c - (0, 255, 0)) < 12).all() for c in corner)
+
+
+def test_orbit(sa0, refined, tmp_path):
+  code, _, _ = sa0('render', refined, '--out', tmp_path / 'o', '--frames', 4, '--size', 48)
+  assert code == 0
+  pictures = [image_files.read_color(p) for p in sorted((tmp_path / 'o').iterdir())]
+  assert len(pictures) == 4
+  # The head is in every picture, the two sides differ, nothing touches the corners.
+  assert all(p.min() < 200 and (p[0, 0] == 255).all() for p in pictures)
+  assert (pictures[1] != pictures[3]).any()
+
+
+def test_orbit_goes_to_both_sides_and_sees_the_whole_head():
+  head = load_head()
+  shape = jnp.zeros(head.num_shape)
+  drive = list(orbit_drive(head, shape, Orbit(frames=8, size=100)))
+  yaws = []
+  for codes, camera in drive:
+    vertices = np.asarray(pose_head(head, codes), np.float64)
+    view = np.asarray(camera.world_to_camera, np.float64)
+    seen = vertices @ view[:3, :3].T + view[:3, 3]
+    fx, fy, cx, cy = np.asarray(camera.intrinsics)
+    pixels = np.stack([fx * seen[:, 0] / seen[:, 2] + cx, fy * seen[:, 1] / seen[:, 2] + cy])
+    assert pixels.min() > 0
+    assert pixels.max() < 100
+    yaws.append(np.arctan2(-view[2, 0], -view[2, 2]))
+  assert max(yaws) == pytest.approx(YAW, abs=0.01)
+  assert min(yaws) == pytest.approx(-YAW, abs=0.01)
+  assert max(float(codes.jaw[0]) for codes, _ in drive) > 0.1
+  still = orbit_drive(head, shape, Orbit(frames=3, still=True))
+  assert not any(np.any(codes.jaw) or np.any(codes.expression) for codes, _ in still)
+
+
+def test_other_peoples_folders_are_never_replaced(fails, refined, tmp_path):
+  (tmp_path / 'holiday').mkdir()
+  (tmp_path / 'holiday' / 'beach.png').write_bytes(b'precious')
+  line = fails('render', refined, '--out', tmp_path / 'holiday', '--frames', 2)
+  assert 'exists and holds other things' in line
+  assert (tmp_path / 'holiday' / 'beach.png').read_bytes() == b'precious'
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    (['--drive', 'nowhere', '--out', 'v.mp4'], 'no capture.json here'),
+    (['--out', 'v.avi.txt'], 'use .mp4'),
+    (['--out', 'v.mp4', '--frames', '500:600'], 'selects none'),
+  ],
+)
+def test_mistakes(fails, refined, tmp_path, monkeypatch, words, message):
+  monkeypatch.chdir(tmp_path)
+  assert message in fails('render', refined, *words)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_avatar(fails, tmp_path):
+  assert 'no such avatar' in fails('render', tmp_path / 'a.sa0', '--out', tmp_path / 'v.mp4')
+
+
+def test_drive_of_another_head(fails, refined, capture, tmp_path):
+  dataclasses.replace(capture, head_name='flame2020').save(tmp_path / 'c')
+  line = fails('render', refined, '--drive', tmp_path / 'c', '--out', tmp_path / 'v.mp4')
+  assert "tracked with head model 'flame2020'" in line
+
+
+def test_export(sa0, refined, capture_folder, tmp_path):
+  code, output, _ = sa0('export', refined, '--format', 'ply', '--out', tmp_path / 'a.ply', '--json')
+  assert code == 0
+  count = json.loads(output)['num_gaussians']
+  assert len(plyfile.PlyData.read(tmp_path / 'a.ply')['vertex']) == count
+  words = ['export', refined, '--capture', capture_folder, '--frame']
+  assert sa0(*words, 4, '--out', tmp_path / 'b.ply')[0] == 0
+  assert (tmp_path / 'a.ply').read_bytes() != (tmp_path / 'b.ply').read_bytes()
+
+
+def test_export_mistakes(fails, refined, capture_folder, tmp_path):
+  assert 'is named *.ply' in fails('export', refined, '--out', tmp_path / 'a.splat')
+  words = ['export', refined, '--capture', capture_folder, '--out', tmp_path / 'a.ply', '--frame']
+  assert 'has 5 frames' in fails(*words, 5)
+  (tmp_path / 'bad.sa0').write_bytes(refined.read_bytes()[:500])
+  assert 'bad.sa0' in fails('export', tmp_path / 'bad.sa0', '--out', tmp_path / 'a.ply')
+  assert not (tmp_path / 'a.ply').exists()
