@@ -39,7 +39,7 @@ def _refine() -> dict:
       'log_scale_min': -6.0,
       'log_scale_max': 2.0,
       'spread': 3.0,
-      'threshold': 2.0,
+      'threshold': 1.8,
       'weight': 0.5,
     },
     'checkpoint_every': 1000,
