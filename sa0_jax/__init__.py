@@ -32,6 +32,7 @@ __all__ = [
   'load_head',
   'refine',
   'render',
+  'track',
 ]
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
   from sa0_jax.avatar.avatar import Avatar
   from sa0_jax.capture.capture import Capture, load_capture
+  from sa0_jax.capture.track.track import track
   from sa0_jax.export.export import export
   from sa0_jax.head.model import HeadCodes, HeadModel
   from sa0_jax.head.registry import load_head
@@ -58,6 +60,7 @@ else:
     'load_capture': 'sa0_jax.capture.capture',
     'load_head': 'sa0_jax.head.registry',
     'refine': 'sa0_jax.refine.loop',
+    'track': 'sa0_jax.capture.track.track',
     'render': 'sa0_jax.render',
   }
 

@@ -51,11 +51,15 @@ class ProgressLine:
       print(f'{self._prefix}{text}', file=self._stream, flush=True)
       self._last = now
 
-  def count(self, done: int, total: int, unit: str = 'frames') -> None:
+  def restart(self) -> None:
+    """Begins to count anew: rates are of what follows."""
+    self._begin = time.monotonic()
+
+  def count(self, done: int, total: int, unit: str = 'frames', *, force: bool = False) -> None:
     """Shows how many of something are done, how fast, and the time left."""
     rate = done / max(time.monotonic() - self._begin, 1e-9)
     left = duration((total - done) / rate) if done else '?'
-    self.write(f'{done}/{total} {unit}  {rate:.1f}/s  {left} left')
+    self.write(f'{done}/{total} {unit}  {rate:.1f}/s  {left} left', force=force)
 
 
 def duration(seconds: float) -> str:

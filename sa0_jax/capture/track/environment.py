@@ -13,13 +13,18 @@ _PYTHONS = ('python3.11', 'python3.12', 'python3.10', 'python3.9', 'python3')
 _SUPPORTED = ((3, 9), (3, 12))
 
 
+def environment_folder() -> Path:
+  """Where the landmark environment is, or will be."""
+  return cache_home() / 'mediapipe-0.10.21'
+
+
 def landmark_python() -> Path:
   """Python of the landmark environment; makes the environment when it is not there (about 1 GB).
 
   Raises:
     RuntimeError: no suitable Python is installed, or the installation failed.
   """
-  folder = cache_home() / 'mediapipe-0.10.21'
+  folder = environment_folder()
   python = folder / 'bin' / 'python'
   if python.is_file():
     return python

@@ -49,8 +49,8 @@ class FitConfig:
   focal_ratio: float = 2.6
   focal_spread: float = 0.25
   robust: float = 3.0
-  shape: float = 0.01
-  expression: float = 0.03
+  shape: float = 0.001
+  expression: float = 0.01
   neck: float = 0.02
   root: float = 200.0
   smooth_expression: float = 0.5

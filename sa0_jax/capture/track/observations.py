@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -124,16 +125,16 @@ def detect(
         env=environment,
       ) as process,
     ):
-      assert process.stdin is not None
-      assert process.stdout is not None
+      # Both are pipes, which the type of Popen does not say.
+      to_worker, from_worker = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
       try:
         for frame in frames:
-          process.stdin.write(np.ascontiguousarray(frame).tobytes())
-          process.stdin.flush()
-          line = process.stdout.readline()
+          to_worker.write(np.ascontiguousarray(frame).tobytes())
+          to_worker.flush()
+          line = from_worker.readline()
           if progress is not None and line.strip():
             progress(int(line))
-        process.stdin.close()
+        to_worker.close()
       except BrokenPipeError:
         pass  # the worker ended early; its exit code and message tell why
       if process.wait():
@@ -142,6 +143,35 @@ def detect(
         raise RuntimeError(f'track: the landmark detector failed: {"".join(text)}')
     arrays = archive.read_arrays(output, max_bytes=1 << 34)
   return Observations(arrays['landmarks'], arrays['mattes'])
+
+
+def locate(frames: Sequence[UInt8[np.ndarray, 'h w 3']], size: int) -> Float[np.ndarray, 't m 2']:
+  """Face landmarks in pictures of any size; NaN where no face was found.
+
+  Args:
+    frames: RGB pictures.
+    size: longer side of what the detector is shown, px.
+  """
+  import cv2  # here: importing it takes longer than the rest of this package
+
+  shown, scales = [], []
+  for frame in frames:
+    scale = size / max(frame.shape[:2])
+    width, height = (max(round(side * scale), 1) for side in (frame.shape[1], frame.shape[0]))
+    canvas = np.zeros((size, size, 3), np.uint8)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas[:height, :width] = cv2.resize(frame, (width, height), interpolation=method)
+    shown.append(canvas)
+    scales.append(scale)
+  found = detect(shown, video=False).landmarks[..., :2]
+  return found / np.asarray(scales, np.float32)[:, None, None]
+
+
+def landmark_groups(targets: LandmarkTargets) -> dict[str, Bool[np.ndarray, ' m']]:
+  """Which of the landmarks are lips, lids, irises and the face oval."""
+  parts = {'lips': _LIPS, 'lids': _LIDS, 'irises': _IRISES, 'face_oval': _FACE_OVAL}
+  groups = {name: np.isin(targets.columns, points) for name, points in parts.items()}
+  return {name: group for name, group in groups.items() if group.any()}
 
 
 def load_landmarks(path: str | os.PathLike[str], num_frames: int) -> Float[np.ndarray, 't 478 3']:

@@ -41,12 +41,12 @@ class PhotometricConfig:
     seed: of the frame order.
   """
 
-  visits: int = 24
+  visits: int = 30
   warm_up: int = 600
   resolution: int = 256
   uv_size: int = 96
-  landmark: float = 0.01
-  prior: float = 0.01
+  landmark: float = 0.003
+  prior: float = 0.003
   rate: float = 1.0
   seed: int = 0
 
@@ -107,7 +107,7 @@ _RATES = FitParameters(
   ),
   2e-4,  # type: ignore[arg-type]
 )
-_GAUSSIAN_RATES = BoundGaussians(2e-2, 2e-3, 1e-2, 5e-2, 2e-2)  # type: ignore[arg-type]
+_GAUSSIAN_RATES = BoundGaussians(5e-2, 2e-3, 1e-2, 5e-2, 2e-2)  # type: ignore[arg-type]
 _BETA1, _BETA2, _EPSILON = 0.9, 0.99, 1e-10
 
 
@@ -155,6 +155,7 @@ def _loss(
   sample: tuple[Array, Array],
   fit: FitConfig,
   config: PhotometricConfig,
+  capacity: int | None,
 ) -> tuple[Array, tuple[Array, Array]]:
   parameters, gaussians = moving
   index, background = sample
@@ -167,7 +168,7 @@ def _loss(
   intrinsics = jnp.concatenate([jnp.stack([focal, focal]), centre])
   camera = Camera(jnp.asarray(WORLD_TO_CAMERA), intrinsics, width, height)
   world = pose_gaussians(gaussians, pose_head(data.head, codes)[0], data.faces, data.face)
-  output = world.rasterize(camera, RasterConfig(background=background))
+  output = world.rasterize(camera, RasterConfig(background=background, capacity=capacity))
   image = data.images[index].astype(jnp.float32) / 255.0
   matte = data.mattes[index].astype(jnp.float32) / 255.0
   target = photometric.composite(image, matte, background)
@@ -181,7 +182,8 @@ def _loss(
   loss += config.landmark * jnp.mean(data.weights * landmark_fit.robust(error, fit.robust))
   prior = landmark_fit.code_prior(codes, data.named, fit)
   prior += landmark_fit.temporal_prior(around, fit)
-  return loss + config.prior * prior, (l1, output.overflowed)
+  instances = jnp.where(output.overflowed, output.num_instances, 0)
+  return loss + config.prior * prior, (l1, instances)
 
 
 def _adam_row(
@@ -228,7 +230,7 @@ def _adam_row(
   return trees[0], (trees[1], trees[2], moved)
 
 
-@functools.partial(jax.jit, static_argnames=('fit', 'config', 'steps'))
+@functools.partial(jax.jit, static_argnames=('fit', 'config', 'steps', 'capacity'))
 def run_steps(
   state: TrackState,
   data: TrackData,
@@ -237,11 +239,13 @@ def run_steps(
   fit: FitConfig,
   config: PhotometricConfig,
   steps: int,
+  capacity: int | None = None,
 ) -> tuple[TrackState, Array, Array]:
   """Runs `count` of the stage's `steps` steps.
 
   Returns:
-    The state, the mean absolute error over these steps, and whether any image overflowed.
+    The state, the mean absolute error over these steps, and the instances that images which
+    overflowed the rasterizer's buffer needed; 0 if none did.
   """
   frames = data.images.shape[0]
   cosine = optax.cosine_decay_schedule(1.0, steps, alpha=0.05)
@@ -249,12 +253,12 @@ def run_steps(
   root = jax.random.key(config.seed)
 
   def body(_: Any, carry: tuple[TrackState, Array, Array]) -> tuple[TrackState, Array, Array]:
-    state, total, overflowed = carry
+    state, total, needed = carry
     order_key, color_key = jax.random.split(jax.random.fold_in(root, state.step))
     index = jax.random.randint(order_key, (), 0, frames)
     background = jax.random.uniform(color_key, (3,))
-    gradient, (l1, flag) = jax.grad(_loss, has_aux=True)(
-      (state.parameters, state.gaussians), data, (index, background), fit, config
+    gradient, (l1, instances) = jax.grad(_loss, has_aux=True)(
+      (state.parameters, state.gaussians), data, (index, background), fit, config, capacity
     )
     updates, optimizer_state = optimizer.update(gradient[1], state.optimizer)
     slow = cosine(state.step)
@@ -264,8 +268,8 @@ def run_steps(
     factor = jnp.where(state.step < config.warm_up, 0.0, config.rate * slow)
     parameters, moments = _adam_row(state.parameters, gradient[0], state.moments, index, factor)
     state = TrackState(state.step + 1, parameters, gaussians, moments, optimizer_state)
-    return state, total + l1, overflowed | flag
+    return state, total + l1, jnp.maximum(needed, instances)
 
-  zero = jnp.zeros(())
-  state, total, overflowed = jax.lax.fori_loop(0, count, body, (state, zero, jnp.zeros((), bool)))
-  return state, total / count, overflowed
+  start = (state, jnp.zeros(()), jnp.zeros((), jnp.int32))
+  state, total, needed = jax.lax.fori_loop(0, count, body, start)
+  return state, total / count, needed

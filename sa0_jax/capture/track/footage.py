@@ -1,0 +1,96 @@
+"""Where a tracker's pictures come from: a video, a folder of images, or one image."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from sa0_jax.capture import image_files
+from sa0_jax.video import VideoReader
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
+_IMAGES_PER_SECOND = 30.0  # nominal rate of a folder of frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Footage:
+  """Pictures of one subject, read one at a time and as often as wanted.
+
+  Attributes:
+    path: the video, folder or image.
+    images: the image files in order; none for a video.
+    fps: frames per second.
+  """
+
+  path: Path
+  images: tuple[Path, ...]
+  fps: float
+
+  @property
+  def name(self) -> str:
+    """What to call the subject."""
+    return self.path.resolve().stem
+
+  @property
+  def is_single(self) -> bool:
+    """Whether it is one image."""
+    return len(self.images) == 1
+
+  def identity(self) -> dict[str, Any]:
+    """What tells these files from others without reading them."""
+    files = self.images or (self.path,)
+    stats = [path.stat() for path in files]
+    return {
+      'path': str(self.path.resolve()),
+      'files': len(files),
+      'bytes': sum(stat.st_size for stat in stats),
+      'modified': max(stat.st_mtime_ns for stat in stats),
+    }
+
+  def frames(self) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
+    """RGB frames in order, in full size.
+
+    Raises:
+      ValueError: a file is damaged.
+    """
+    if self.images:
+      for path in self.images:
+        yield image_files.read_color(path)
+      return
+    reader = VideoReader(self.path)
+    try:
+      yield from reader
+    finally:
+      reader.close()
+
+
+def open_footage(path: str | os.PathLike[str]) -> Footage:
+  """Finds out what a path is.
+
+  Args:
+    path: a video file, an image file, or a folder of image files, taken in the order of their
+      names.
+
+  Raises:
+    FileNotFoundError: there is nothing.
+    ValueError: the folder holds no images, or the file is neither image nor video.
+  """
+  path = Path(path)
+  if path.is_dir():
+    images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+      raise ValueError(f'{path}: no images in this folder ({", ".join(IMAGE_SUFFIXES)})')
+    return Footage(path, tuple(images), _IMAGES_PER_SECOND)
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such video, image or folder')
+  if path.suffix.lower() in IMAGE_SUFFIXES:
+    return Footage(path, (path,), _IMAGES_PER_SECOND)
+  reader = VideoReader(path)
+  try:
+    return Footage(path, (), reader.fps)
+  finally:
+    reader.close()

@@ -1,0 +1,86 @@
+"""Results of a tracker's stages on disk, so that an interrupted run goes on where it was."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from sa0_jax import archive
+
+Arrays = Mapping[str, np.ndarray]
+_IDENTITY = 'identity.json'
+_MAX_BYTES = 1 << 36
+
+
+class StageStore:
+  """One folder of finished stages, each whole or absent.
+
+  Stages of another run (other footage or settings) are deleted when the store is opened.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str] | None, identity: Mapping[str, Any]):
+    """Opens the store; None keeps nothing."""
+    self._folder = None if folder is None else Path(folder)
+    if self._folder is None:
+      return
+    text = json.dumps(identity, sort_keys=True, default=str)
+    marker = self._folder / _IDENTITY
+    if marker.is_file() and marker.read_text() == text:
+      return
+    if self._folder.exists():
+      if not marker.is_file() and any(self._folder.iterdir()):
+        raise ValueError(f'{self._folder}: holds other things; choose another work folder')
+      shutil.rmtree(self._folder)
+    self._folder.mkdir(parents=True)
+    with archive.atomic_write(marker) as file:
+      file.write(text.encode())
+
+  def run(self, name: str, compute: Callable[[], Arrays]) -> Arrays:
+    """The stage's arrays: read if it is finished, else computed and kept."""
+    kept = self.load(name)
+    if kept is not None:
+      return kept
+    arrays = compute()
+    self.save(name, arrays)
+    return arrays
+
+  def load(self, name: str) -> Arrays | None:
+    """A stage's arrays, or None."""
+    path = self._path(name)
+    if path is None or not path.is_file():
+      return None
+    return archive.read_arrays(path, max_bytes=_MAX_BYTES)
+
+  def save(self, name: str, arrays: Arrays) -> None:
+    """Keeps a stage's arrays."""
+    path = self._path(name)
+    if path is not None:
+      archive.write_arrays(path, arrays)
+
+  def remove(self, name: str | None = None) -> None:
+    """Forgets one stage, or everything: the run is complete."""
+    if self._folder is None:
+      return
+    if name is None:
+      shutil.rmtree(self._folder, ignore_errors=True)
+    else:
+      (self._folder / f'{name}.npz').unlink(missing_ok=True)
+
+  def _path(self, name: str) -> Path | None:
+    return None if self._folder is None else self._folder / f'{name}.npz'
+
+
+def to_arrays(tree: Any) -> dict[str, np.ndarray]:
+  """Leaves of a pytree, by number."""
+  return {f'leaf_{i:03d}': np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def from_arrays(arrays: Arrays, template: Any) -> Any:
+  """A pytree like `template` from what `to_arrays` gave."""
+  leaves = [jax.numpy.asarray(arrays[name]) for name in sorted(arrays)]
+  return jax.tree.unflatten(jax.tree.structure(template), leaves)
