@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from sa0_kernels import numba_cache
+
 
 def load(implementations: Mapping[str, str], name: str) -> ModuleType:
   """The module of an implementation; imported when first used, for numba's import is slow."""
@@ -32,7 +34,7 @@ def choose(
   if name is None:
     usable = jax.default_backend() == 'cpu' and not missing('numba')
     if usable and not load(implementations, 'numba').unsupported(*inputs):
-      return 'numba'
+      return _ready('numba')
     return 'xla'
   if name not in implementations:
     known = ', '.join(sorted(implementations))
@@ -43,6 +45,13 @@ def choose(
     raise NotImplementedError(
       f'{operation}: implementation {name!r} cannot run this: ' + '; '.join(reasons)
     )
+  return _ready(name)
+
+
+def _ready(name: str) -> str:
+  """The name, once its code is compiled."""
+  if name == 'numba':
+    numba_cache.compile_ahead()
   return name
 
 
