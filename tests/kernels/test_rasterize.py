@@ -1,6 +1,11 @@
 """One suite over all implementations: the reference decides what is correct."""
 
 import dataclasses
+import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +13,7 @@ import numpy as np
 import pytest
 from sa0_kernels import Camera, RasterConfig, grow_capacity, implementations, rasterize
 
-from tests.kernels.scenes import random_scene, rasterize_arrays, relative_error
+from tests.kernels.scenes import Scene, random_scene, rasterize_arrays, relative_error
 
 FAST = ['numba', 'xla']
 ALL = ['reference', *FAST]
@@ -31,7 +36,9 @@ def test_image_equals_reference(implementation, width, height, channels):
 
 
 @pytest.mark.parametrize('implementation', FAST)
-@pytest.mark.parametrize(('width', 'height', 'channels'), [(40, 24, 3), (17, 33, 5), (32, 16, 32)])
+@pytest.mark.parametrize(
+  ('width', 'height', 'channels'), [(40, 24, 3), (17, 33, 5), (12, 20, 1), (20, 12, 64)]
+)
 def test_gradients_equal_reference(implementation, width, height, channels):
   scene = random_scene(width=width, height=height, channels=channels, seed=height)
   expected = scene.gradients('reference')
@@ -51,33 +58,117 @@ def test_xla_equals_reference_in_float64():
       assert relative_error(actual[name], expected[name]) < 1e-9, name
 
 
-@pytest.mark.parametrize('implementation', ['reference', 'xla'])
-def test_finite_differences(implementation):
-  """With the cut-offs far out the image is smooth, and differences must agree with gradients."""
-  config = RasterConfig(alpha_min=1e-9, transmittance_min=0.0, alpha_max=0.999)
+# With the cut-offs far out the image is smooth, and differences must agree with gradients.
+SMOOTH = RasterConfig(alpha_min=1e-9, transmittance_min=0.0, alpha_max=0.999)
+SIZE = (20, 18)
+
+
+@functools.cache
+def directional_differences():
+  """A direction for every differentiable input, and the loss's central difference along it.
+
+  Differences are those of the reference in float64: in float32 they mean nothing.
+  """
   with jax.enable_x64(True):
-    scene = random_scene(num_gaussians=12, width=20, height=18, dtype=np.float64, seed=11)
-    weights = np.random.default_rng(5).normal(size=(18, 20, 4))
-
-    def loss(arrays):
-      output = rasterize_arrays(arrays, (20, 18), implementation, config)
-      image = jnp.concatenate([output.features, output.alpha[..., None]], axis=-1)
-      return jnp.sum(image * weights)
-
-    arrays = {k: jnp.asarray(v) for k, v in scene.arrays().items()}
-    gradient = jax.jit(jax.grad(loss))(arrays)
-    compiled = jax.jit(loss)
+    arrays = smooth_scene(np.float64).arrays()
+    compiled = jax.jit(lambda arrays: smooth_loss(arrays, 'reference'))
     rng = np.random.default_rng(1)
+    differences = {}
     for name, value in arrays.items():
       direction = rng.normal(size=value.shape)
       if name == 'world_to_camera':
-        direction[3] = 0.0
+        direction[3] = 0.0  # the last row is (0, 0, 0, 1) by definition
       step = 1e-6 * np.linalg.norm(value) / np.linalg.norm(direction)
       ahead = compiled({**arrays, name: value + step * direction})
       behind = compiled({**arrays, name: value - step * direction})
-      numeric = float(ahead - behind) / (2 * step)
-      analytic = float(jnp.sum(gradient[name] * direction))
-      assert numeric == pytest.approx(analytic, rel=1e-5, abs=1e-6), name
+      differences[name] = direction, float(ahead - behind) / (2 * step)
+  return differences
+
+
+def smooth_scene(dtype):
+  """A dozen Gaussians on a few tiles."""
+  return random_scene(num_gaussians=12, width=SIZE[0], height=SIZE[1], dtype=dtype, seed=11)
+
+
+def smooth_loss(arrays, implementation):
+  """A random linear functional of image and alpha."""
+  weights = np.random.default_rng(5).normal(size=(*SIZE[::-1], 4))
+  output = rasterize_arrays(arrays, SIZE, implementation, SMOOTH)
+  image = jnp.concatenate([output.features, output.alpha[..., None]], axis=-1)
+  return jnp.sum(image * weights.astype(image.dtype))
+
+
+@pytest.mark.parametrize(
+  ('implementation', 'dtype', 'tolerance'),
+  [
+    ('reference', np.float64, 1e-5),
+    ('xla', np.float64, 1e-5),
+    ('reference', np.float32, 2e-3),
+    ('xla', np.float32, 2e-3),
+    ('numba', np.float32, 2e-3),
+  ],
+)
+def test_gradients_equal_finite_differences(implementation, dtype, tolerance):
+  """In every input: Gaussians, background, camera pose and intrinsics."""
+  differences = directional_differences()
+  with jax.enable_x64(dtype == np.float64):
+    arrays = {k: jnp.asarray(v) for k, v in smooth_scene(dtype).arrays().items()}
+    gradient = jax.jit(jax.grad(lambda arrays: smooth_loss(arrays, implementation)))(arrays)
+  assert (
+    set(gradient)
+    == set(differences)
+    == {f.name for f in dataclasses.fields(Scene)}
+    - {
+      'width',
+      'height',
+    }
+  )
+  for name, (direction, numeric) in differences.items():
+    assert gradient[name].dtype == dtype
+    terms = np.asarray(gradient[name], np.float64) * direction
+    # Terms of both signs cancel; rounding is relative to their size.
+    scale = max(abs(numeric), 0.1 * np.abs(terms).sum())
+    assert abs(terms.sum() - numeric) <= tolerance * scale, name
+
+
+@pytest.mark.parametrize(
+  ('implementation', 'channels'),
+  [('numba', [1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 33, 63]), ('xla', [1, 9]), ('reference', [1, 9])],
+)
+def test_any_number_of_channels_up_to_64(implementation, channels):
+  """Channels are blended alike: the first ones of 64 are what they are alone."""
+  scene = random_scene(num_gaussians=30, width=20, height=12, channels=64, seed=14)
+  whole = scene.render(implementation)
+  for count in channels:
+    part = scene.render(
+      implementation, features=scene.features[:, :count], background=scene.background[:count]
+    )
+    np.testing.assert_allclose(part.features, whole.features[..., :count], atol=1e-5)
+    np.testing.assert_allclose(part.alpha, whole.alpha, atol=1e-6)
+
+
+@pytest.mark.parametrize('implementation', FAST)
+def test_saturated_alphas(implementation):
+  """Opacity 1: the clamp at alpha_max acts in the middle, and stops the gradient there."""
+  scene = dataclasses.replace(random_scene(seed=15), opacities=np.ones(100, np.float32))
+  expected, actual = scene.render('reference'), scene.render(implementation)
+  assert relative_error(actual.features, expected.features) < 1e-4
+  wanted, got = scene.gradients('reference'), scene.gradients(implementation)
+  for name in wanted:
+    assert relative_error(got[name], wanted[name]) < 2e-3, name
+
+
+@pytest.mark.parametrize('implementation', ALL)
+@pytest.mark.parametrize('name', ['world_to_camera', 'intrinsics'])
+def test_a_camera_of_nan_shows_the_background(implementation, name):
+  scene = random_scene()
+  broken = dataclasses.replace(scene, **{name: np.full_like(getattr(scene, name), np.nan)})
+  output = broken.render(implementation)
+  np.testing.assert_array_equal(
+    output.features, np.broadcast_to(scene.background, output.features.shape)
+  )
+  assert not np.asarray(output.alpha).any()
+  assert output.num_instances == 0
 
 
 @pytest.mark.parametrize('implementation', ALL)
@@ -236,6 +327,10 @@ def test_order_of_gaussians_is_irrelevant(implementation):
   )
   image, other = scene.render(implementation).features, shuffled.render(implementation).features
   np.testing.assert_allclose(image, other, atol=1e-5)  # vectorised projection rounds by position
+  gradients, others = scene.gradients(implementation), shuffled.gradients(implementation)
+  for name, value in gradients.items():
+    expected = value[order] if value.shape[:1] == order.shape else value
+    assert relative_error(others[name], expected) < 1e-4, name
 
 
 @pytest.mark.parametrize('implementation', ALL)
@@ -283,9 +378,10 @@ def test_batch_of_cameras_equals_vmap_equals_loop(implementation):
 
   @jax.jit
   def gradient(view, pinhole, *gaussians):
-    return jax.grad(lambda m: jnp.sum(one(view, pinhole, m, *gaussians[1:]).features ** 2))(
-      gaussians[0]
-    )
+    def loss(view, pinhole, means):
+      return jnp.sum(one(view, pinhole, means, *gaussians[1:]).features ** 2)
+
+    return jax.grad(loss, (0, 1, 2))(view, pinhole, gaussians[0])
 
   cameras = list(zip(views, pinholes, strict=True))
   loop = [one(*camera, *arrays) for camera in cameras]
@@ -297,8 +393,11 @@ def test_batch_of_cameras_equals_vmap_equals_loop(implementation):
     np.testing.assert_allclose(batched.features[i], loop[i].features, atol=1e-6)
     np.testing.assert_allclose(mapped.features[i], loop[i].features, atol=1e-6)
     assert batched.num_instances[i] == loop[i].num_instances
-  summed = sum(gradient(*camera, *arrays) for camera in cameras)
-  assert relative_error(gradient(views, pinholes, *arrays), summed) < 1e-5
+  alone = [gradient(*camera, *arrays) for camera in cameras]
+  together = gradient(views, pinholes, *arrays)
+  for index in range(2):  # each camera has its own gradient, the Gaussians share theirs
+    assert relative_error(together[index], np.stack([g[index] for g in alone])) < 1e-5
+  assert relative_error(together[2], sum(g[2] for g in alone)) < 1e-5
 
 
 @pytest.mark.parametrize('implementation', ['reference', 'xla'])
@@ -335,18 +434,22 @@ def test_same_bits_every_run(implementation):
 
 
 def test_numba_bits_do_not_depend_on_the_thread_count():
-  numba = pytest.importorskip('numba')
-  scene = random_scene(seed=13)
-  threads = numba.get_num_threads()
-  try:
-    numba.set_num_threads(1)
-    alone = scene.gradients('numba')
-    image = scene.render('numba').features
-  finally:
-    numba.set_num_threads(threads)
-  np.testing.assert_array_equal(image, scene.render('numba').features)
-  for name, value in scene.gradients('numba').items():
-    np.testing.assert_array_equal(value, alone[name], err_msg=name)
+  """Images and gradients, each thread count in a process of its own."""
+  pytest.importorskip('numba')
+  root = pathlib.Path(__file__).resolve().parents[2]
+  paths = os.pathsep.join([str(root), str(root / 'kernels')])
+
+  def fingerprint(threads):
+    environment = {**os.environ, 'NUMBA_NUM_THREADS': str(threads), 'PYTHONPATH': paths}
+    command = [sys.executable, '-m', 'tests.kernels.fingerprint']
+    done = subprocess.run(
+      command, cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    used, digest = done.stdout.split()
+    assert int(used) == threads
+    return digest
+
+  assert fingerprint(1) == fingerprint(2) == fingerprint(5)
 
 
 def test_inside_scan_and_remat():
