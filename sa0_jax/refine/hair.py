@@ -13,7 +13,9 @@ from jaxtyping import Bool, Float, Int
 from sa0_kernels import Camera
 
 from sa0_jax.capture.capture import Capture
-from sa0_jax.head.model import HeadModel
+from sa0_jax.head.model import JOINT_NAMES, HeadModel
+
+_JAW = JOINT_NAMES.index('jaw')
 
 MAX_THICKNESS = 0.10  # metres
 _GRAZING = 0.35  # |normal · ray| under which a vertex is on the outline
@@ -21,6 +23,8 @@ _OUTSIDE_MESH = 4.0  # px along the normal by which an outline vertex must have 
 _PERCENTILE = 30.0  # of a vertex's measurements: loose strands make single ones large
 _CONFIDENCE = 0.3  # weight of a measurement against one edge of the surface
 _ITERATIONS = 600
+# Hair beside the jaw does not swing with it: what moves more than this with the jaw carries none.
+_JAW_SHARE = 0.15
 _SMOOTHING = 60  # averages of normals with their neighbours': ears vanish, the skull stays
 
 
@@ -47,7 +51,7 @@ def shell_thickness(
   thickness = np.zeros(len(head.v_template))
   if measured.any():
     thickness[measured] = np.nanpercentile(samples[:, measured], _PERCENTILE, axis=0)
-  bare = _face_vertices(head) | ~outer
+  bare = _face_vertices(head) | ~outer | (np.asarray(head.weights)[:, _JAW] > _JAW_SHARE)
   return _interpolate(head.faces, thickness, measured & ~bare, bare)
 
 
@@ -133,7 +137,7 @@ def _measure(
   grazing = np.abs(np.sum(normals * ray, axis=1)) < _GRAZING
   inside = ((pixels >= 0) & (pixels < [camera.width, camera.height])).all(axis=1)
   on_outline = outer & grazing & inside
-  on_outline &= ~_value_at(mesh, pixels + _OUTSIDE_MESH * direction, outside=0).astype(bool)
+  on_outline &= ~_value_at(mesh, pixels + _OUTSIDE_MESH * direction, outside=0.0).astype(bool)
 
   steps = np.arange(0.0, MAX_THICKNESS * fx / np.median(depth))
   chosen = np.flatnonzero(on_outline)

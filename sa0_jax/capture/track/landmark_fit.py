@@ -217,18 +217,17 @@ def _cost(
   return cost, jnp.mean(error)
 
 
-def _rates(config: FitConfig) -> FitParameters:
-  """Step size of every parameter, as a tree of labels and their rates."""
-  codes = HeadCodes(
-    shape=2e-2,  # type: ignore[arg-type]
-    expression=1e-2,  # type: ignore[arg-type]
-    rotation=3e-3,  # type: ignore[arg-type]
-    neck=5e-3,  # type: ignore[arg-type]
-    jaw=5e-3,  # type: ignore[arg-type]
-    eyes=5e-3,  # type: ignore[arg-type]
-    translation=1e-3,  # type: ignore[arg-type]
-  )
-  return FitParameters(codes, 2e-3 if config.focal_spread else 0.0)  # type: ignore[arg-type]
+# Step sizes of the codes.
+_RATES = {
+  'shape': 2e-2,
+  'expression': 1e-2,
+  'rotation': 3e-3,
+  'neck': 5e-3,
+  'jaw': 5e-3,
+  'eyes': 5e-3,
+  'translation': 1e-3,
+}
+_FOCAL_RATE = 2e-3
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'size'))
@@ -240,7 +239,7 @@ def _optimize(
   config: FitConfig,
   size: tuple[int, int],
 ) -> tuple[FitParameters, Array]:
-  rates = _rates(config)
+  focal_rate = _FOCAL_RATE if config.focal_spread else 0.0
   schedule = optax.cosine_decay_schedule(1.0, config.steps, alpha=0.02)
   adam = optax.scale_by_adam()
 
@@ -248,9 +247,13 @@ def _optimize(
     parameters, state = carry
     gradient, error = jax.grad(_cost, has_aux=True)(parameters, arrays, data, config, size)
     updates, state = adam.update(gradient, state)
-    scale = -schedule(index)
-    updates = jax.tree.map(lambda u, rate: scale * rate * u, updates, rates)
-    return (optax.apply_updates(parameters, updates), state), error
+    slow = schedule(index)
+    codes = {
+      name: getattr(parameters.codes, name) - slow * rate * getattr(updates.codes, name)
+      for name, rate in _RATES.items()
+    }
+    log_focal = parameters.log_focal - slow * focal_rate * updates.log_focal
+    return (FitParameters(HeadCodes(**codes), log_focal), state), error
 
   carry = (parameters, adam.init(parameters))
   (parameters, _), errors = jax.lax.scan(step, carry, jnp.arange(config.steps))

@@ -95,19 +95,18 @@ class TrackState:
 
 
 # Step sizes; a frame is visited about 24 times, so rotations can move by about 3 degrees.
-_RATES = FitParameters(
-  HeadCodes(
-    shape=2e-3,  # type: ignore[arg-type]
-    expression=1e-2,  # type: ignore[arg-type]
-    rotation=2e-3,  # type: ignore[arg-type]
-    neck=3e-3,  # type: ignore[arg-type]
-    jaw=4e-3,  # type: ignore[arg-type]
-    eyes=5e-3,  # type: ignore[arg-type]
-    translation=3e-4,  # type: ignore[arg-type]
-  ),
-  2e-4,  # type: ignore[arg-type]
-)
-_GAUSSIAN_RATES = BoundGaussians(5e-2, 2e-3, 1e-2, 5e-2, 2e-2)  # type: ignore[arg-type]
+_CODE_RATES = {
+  'shape': 2e-3,
+  'expression': 1e-2,
+  'rotation': 2e-3,
+  'neck': 3e-3,
+  'jaw': 4e-3,
+  'eyes': 5e-3,
+  'translation': 3e-4,
+}
+_FOCAL_RATE = 2e-4
+# Of the avatar's fields: position in triangle units, rotation, log-scale, opacity and colour.
+_GAUSSIAN_RATES = (5e-2, 2e-3, 1e-2, 5e-2, 2e-2)
 _BETA1, _BETA2, _EPSILON = 0.9, 0.99, 1e-10
 
 
@@ -215,13 +214,13 @@ def _adam_row(
   for field in dataclasses.fields(HeadCodes):
     name = field.name
     x, g, m, v = (getattr(t.codes, name) for t in (parameters, gradient, first, second))
-    updated[name] = update(x, g, m, v, getattr(_RATES.codes, name), name != 'shape')
+    updated[name] = update(x, g, m, v, _CODE_RATES[name], name != 'shape')
   focal = update(
     parameters.log_focal,
     gradient.log_focal,
     first.log_focal,
     second.log_focal,
-    _RATES.log_focal,  # type: ignore[arg-type]
+    _FOCAL_RATE,
     False,
   )
   trees = [
@@ -251,6 +250,7 @@ def run_steps(
   cosine = optax.cosine_decay_schedule(1.0, steps, alpha=0.05)
   optimizer = _gaussian_optimizer()
   root = jax.random.key(config.seed)
+  gaussian_rates = jax.tree.unflatten(jax.tree.structure(state.gaussians), _GAUSSIAN_RATES)
 
   def body(_: Any, carry: tuple[TrackState, Array, Array]) -> tuple[TrackState, Array, Array]:
     state, total, needed = carry
@@ -263,7 +263,7 @@ def run_steps(
     updates, optimizer_state = optimizer.update(gradient[1], state.optimizer)
     slow = cosine(state.step)
     gaussians = jax.tree.map(
-      lambda x, u, rate: x - slow * rate * u, state.gaussians, updates, _GAUSSIAN_RATES
+      lambda x, u, rate: x - slow * rate * u, state.gaussians, updates, gaussian_rates
     )
     factor = jnp.where(state.step < config.warm_up, 0.0, config.rate * slow)
     parameters, moments = _adam_row(state.parameters, gradient[0], state.moments, index, factor)
