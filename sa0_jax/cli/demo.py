@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from sa0_jax.cli import options
@@ -78,6 +79,8 @@ def _whole(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
   """Runs `sa0 demo`; errors are raised as ValueError, OSError or FloatingPointError."""
   begin = time.perf_counter()
+  from sa0_kernels.numba_cache import compile_ahead
+
   from sa0_jax.export.export import export
   from sa0_jax.refine.compile_clock import CompileClock
   from sa0_jax.refine.config import RefineConfig
@@ -91,8 +94,11 @@ def run(args: argparse.Namespace) -> int:
     raise ValueError(f'--frames {args.frames}: need at least {_LEAST_FRAMES}, to hold one out')
   out: pathlib.Path = args.out
   out.mkdir(parents=True, exist_ok=True)
-  with CompileClock() as compiling:
+  with CompileClock() as compiling, futures.ThreadPoolExecutor(1) as beside:
+    # Another process does this: on the first run it fills the time of filming.
+    kernels = beside.submit(compile_ahead)
     capture = _film(args)
+    kernels.result()
     filmed = time.perf_counter()
     result = _refine(capture, settings, out / 'checkpoints')
     result.avatar.save(out / 'avatar.sa0')

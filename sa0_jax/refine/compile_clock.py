@@ -1,6 +1,8 @@
 """How long the compilers take: the part of a first run that a second one is spared."""
 
+import collections
 import contextlib
+import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -64,13 +66,14 @@ def _numba_listener(
     """Pairs starts with ends; a function that calls others is compiled around them."""
 
     def __init__(self) -> None:
-      self._starts: list[float] = []
+      self._starts: dict[int, list[float]] = collections.defaultdict(list)  # by thread
 
     def on_start(self, event: Any) -> None:
-      self._starts.append(time.perf_counter())
+      self._starts[threading.get_ident()].append(time.perf_counter())
 
     def on_end(self, event: Any) -> None:
-      if self._starts:  # a compilation may have begun before anybody listened
-        intervals.append((self._starts.pop(), time.perf_counter()))
+      starts = self._starts[threading.get_ident()]
+      if starts:  # a compilation may have begun before anybody listened
+        intervals.append((starts.pop(), time.perf_counter()))
 
   return event.install_listener(_NUMBA_EVENT, Listener())

@@ -227,7 +227,7 @@ def _identity(run: _Run, captures: Sequence[Capture]) -> dict[str, Any]:
   for avatar, capture, frames in zip(run.avatars, captures, run.frames, strict=True):
     data.update(avatar.head.fingerprint.encode())
     for array in (capture.ids, *jax.tree.leaves((frames, avatar.gaussians, avatar.layout))):
-      data.update(np.ascontiguousarray(array))
+      data.update(np.ascontiguousarray(array).tobytes())
   settings = dataclasses.asdict(run.config)
   for free in ('checkpoint_every', 'steps_per_call'):  # they change no bit of the result
     settings.pop(free)

@@ -17,7 +17,7 @@ from tests.cli.conftest import FAST
 pytest.importorskip('numba')
 
 # Seed 1 is bald: there is no hair to grow.
-TINY = ('--seed', '1', '--frames', '5', '--resolution', '64', *FAST)
+TINY = ('--seed', '1', '--frames', '5', '--resolution', '64', *FAST, '--config.held_out=0.2')
 KEYS = {
   'psnr', 'ssim', 'held_out_frames', 'num_gaussians', 'steps', 'iterations_per_second',
   'max_aspect_ratio', 'seconds_total', 'seconds_compile', 'peak_memory_mb',
