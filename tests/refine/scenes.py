@@ -9,12 +9,12 @@ from sa0_kernels import Camera
 
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture, MemoryImages
+from sa0_jax.capture.initialize import shell_gaussians
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
 from sa0_jax.head.uv_layout import UVLayout
 from sa0_jax.refine.config import AntiSpike, RefineConfig
-from sa0_jax.refine.initialize import shell_gaussians
 from sa0_jax.render import Renderer
 
 SIZE = 64

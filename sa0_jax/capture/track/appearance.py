@@ -10,6 +10,7 @@ from jaxtyping import Float
 from sa0_kernels.rasterize.types import next_power_of_two
 
 from sa0_jax.capture.capture import Capture
+from sa0_jax.capture.initialize import initialize_avatar
 from sa0_jax.capture.track.landmark_fit import FitConfig, FitParameters, expression_is_named
 from sa0_jax.capture.track.observations import LandmarkTargets
 from sa0_jax.capture.track.photometric import (
@@ -21,7 +22,6 @@ from sa0_jax.capture.track.photometric import (
 from sa0_jax.capture.track.stages import StageStore, from_arrays, to_arrays
 from sa0_jax.head.lbs import LandmarkArrays
 from sa0_jax.head.model import HeadModel
-from sa0_jax.refine.initialize import initialize_avatar
 
 _LOOKS = 40  # looks from the host at a running stage
 _SAVES = 10  # of its state

@@ -11,15 +11,15 @@ from sa0_kernels import Camera
 
 from sa0_jax import mesh_render
 from sa0_jax.avatar.avatar import Avatar
+from sa0_jax.capture import initialize
 from sa0_jax.capture.capture import Capture, MemoryImages
+from sa0_jax.capture.hair import outward, shell_thickness
+from sa0_jax.capture.initialize import initialize_avatar, reference_frame
 from sa0_jax.head.lbs import pose_frames
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.procedural import load_procedural_head, load_procedural_semantics
 from sa0_jax.metrics import image as image_metrics
-from sa0_jax.refine import initialize
 from sa0_jax.refine.config import RefineConfig
-from sa0_jax.refine.hair import outward, shell_thickness
-from sa0_jax.refine.initialize import initialize_avatar, reference_frame
 from sa0_jax.refine.step import initial_state
 from sa0_jax.render import render
 

@@ -13,11 +13,11 @@ from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.avatar.binding import to_local, triangle_frames
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
+from sa0_jax.capture.hair import mesh_edges, outer_skin, outward, shell_thickness
 from sa0_jax.geometry.rotations import matrix_to_quaternion
 from sa0_jax.head.lbs import pose_frames, pose_head
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.uv_layout import UVLayout
-from sa0_jax.refine.hair import mesh_edges, outer_skin, outward, shell_thickness
 
 INITIAL_OPACITY = 0.8
 # Standard deviation of a new Gaussian, in texel spacings, along and across the surface: at 0.6
