@@ -145,7 +145,7 @@ def detect(
   return Observations(arrays['landmarks'], arrays['mattes'])
 
 
-def locate(frames: Sequence[UInt8[np.ndarray, 'h w 3']], size: int) -> Float[np.ndarray, 't m 2']:
+def locate(frames: Sequence[UInt8[np.ndarray, '_ _ 3']], size: int) -> Float[np.ndarray, 't m 2']:
   """Face landmarks in pictures of any size; NaN where no face was found.
 
   Args:
