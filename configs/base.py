@@ -24,11 +24,11 @@ def _refine() -> dict:
     'l1_weight': 0.8,
     'ssim_weight': 0.2,
     'rates': {
-      'position': 5e-3,
+      'position': 2e-2,
       'scale': 1.7e-2,
-      'rotation': 1e-3,
+      'rotation': 1e-2,
       'opacity': 5e-2,
-      'color': 2.5e-3,
+      'color': 2e-2,
       'final_fraction': 0.01,
     },
     'anti_spike': {

@@ -2,8 +2,7 @@
 
     sa0 demo --out demo
 
-Measured in docs/refine_tuning.md: a short run wants everything but scale and opacity to move faster
-than in the published 10,000 steps.
+How it does: docs/refine_tuning.md.
 """
 
 import ml_collections
@@ -16,8 +15,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.steps = 1200
   config.uv_size = 128  # 16,101 Gaussians
   config.held_out = 0.2
-  config.rates.position = 2e-2
-  config.rates.rotation = 1e-2
-  config.rates.color = 2e-2
   config.checkpoint_every = 250
   return config

@@ -5,13 +5,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class LearningRates:
-  """Adam step sizes per attribute family; all follow one cosine over the whole run."""
+  """Adam step sizes per attribute family; all follow one cosine over the whole run.
 
-  position: float = 5e-3
+  The paper does not print them; docs/refine_tuning.md has the search these come from.
+  """
+
+  position: float = 2e-2
   scale: float = 1.7e-2
-  rotation: float = 1e-3
+  rotation: float = 1e-2
   opacity: float = 5e-2
-  color: float = 2.5e-3
+  color: float = 2e-2
   final_fraction: float = 0.01  # of the initial rate, at the last step
 
   def __post_init__(self) -> None:

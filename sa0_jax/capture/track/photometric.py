@@ -45,7 +45,7 @@ class PhotometricConfig:
   warm_up: int = 600
   resolution: int = 256
   uv_size: int = 96
-  landmark: float = 0.006
+  landmark: float = 0.01
   prior: float = 0.003
   rate: float = 1.0
   seed: int = 0
