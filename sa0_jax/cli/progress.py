@@ -21,6 +21,7 @@ class ProgressLine:
     self._prefix = f'{command}: '
     self._live = self._stream.isatty()
     self._begin = self._last = time.monotonic()
+    self._done = 0
     self._open = False
 
   def __enter__(self) -> 'ProgressLine':
@@ -51,14 +52,14 @@ class ProgressLine:
       print(f'{self._prefix}{text}', file=self._stream, flush=True)
       self._last = now
 
-  def restart(self) -> None:
-    """Begins to count anew: rates are of what follows."""
-    self._begin = time.monotonic()
+  def restart(self, done: int = 0) -> None:
+    """Begins to count anew: rates are of what follows; `done` is done already."""
+    self._begin, self._done = time.monotonic(), done
 
   def count(self, done: int, total: int, unit: str = 'frames', *, force: bool = False) -> None:
     """Shows how many of something are done, how fast, and the time left."""
-    rate = done / max(time.monotonic() - self._begin, 1e-9)
-    left = duration((total - done) / rate) if done else '?'
+    rate = (done - self._done) / max(time.monotonic() - self._begin, 1e-9)
+    left = duration((total - done) / rate) if rate else '?'
     self.write(f'{done}/{total} {unit}  {rate:.1f}/s  {left} left', force=force)
 
 

@@ -119,8 +119,9 @@ class _Show:
   def __call__(self, stage: str, done: int, total: int) -> None:
     if stage != self._stage:
       self._stage = stage
-      self._line.restart()
-    self._line.count(done, total, f'{stage.replace("_", " ")} steps', force=done == total)
+      self._line.restart(done)
+    unit = f'{stage.replace("_", " ")} {"steps" if "photometric" in stage else "frames"}'
+    self._line.count(done, total, unit, force=done == total)
 
 
 def _summary(result: 'TrackResult', out: pathlib.Path) -> str:
