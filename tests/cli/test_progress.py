@@ -1,28 +1,25 @@
 """The progress line."""
 
-import io
-
 import pytest
 
 from sa0_jax.cli import progress
 
 
-def test_a_rate_counts_what_was_done_since_the_restart(monkeypatch):
+def test_a_rate_counts_what_was_done_since_the_restart(monkeypatch, capsys):
   now = [0.0]
   monkeypatch.setattr(progress.time, 'monotonic', lambda: now[0])
-  out = io.StringIO()
-  line = progress.ProgressLine('track', out)
+  line = progress.ProgressLine('track')
   line.restart(100)
   line.count(100, 300, 'steps', force=True)
   now[0] = 10.0
   line.count(150, 300, 'steps', force=True)
-  first, second = out.getvalue().splitlines()
+  first, second = capsys.readouterr().err.splitlines()
   assert first.endswith('100/300 steps  0.0/s  ? left')
   assert second.endswith('150/300 steps  5.0/s  30 s left')
 
 
 @pytest.mark.parametrize(
-  ('seconds', 'text'), [(8.6, '9 s'), (185, '3 min 05 s'), (7800, '2 h 10 min')]
+  ('seconds', 'text'), [(8.6, '9 s'), (185.0, '3 min 05 s'), (7800.0, '2 h 10 min')]
 )
 def test_durations_are_readable(seconds, text):
   assert progress.duration(seconds) == text
