@@ -292,10 +292,11 @@ def _crops(
   footage: Footage, config: TrackConfig, store: StageStore, given: np.ndarray | None
 ) -> list[Crop]:
   """A crop per frame to track: one for a whole video, one of its own for every image."""
-  count, sizes = 0, []
-  for _, frame in _chosen(footage, config):
+  numbers, sizes = [], []
+  for number, frame in _chosen(footage, config):
+    numbers.append(number)
     sizes.append((frame.shape[1], frame.shape[0]))
-    count += 1
+  count = len(numbers)
   still = not footage.images or len(set(sizes)) == 1
   rows = np.arange(count)
   if still and count > _LOCATE_FRAMES:
@@ -309,7 +310,7 @@ def _crops(
   if given is None:
     points = np.asarray(store.run('locate', locate)['points'])
   else:
-    points = given[np.array([number for number, _ in _chosen(footage, config)])[rows], :, :2]
+    points = given[np.asarray(numbers)[rows], :, :2]
   seen = np.isfinite(points).all(axis=(1, 2))
   if not seen.any():
     raise ValueError(f'{footage.path}: no face found (looked at {len(rows)} frames)')
