@@ -23,6 +23,7 @@ def _refine() -> dict:
     'random_background': True,
     'l1_weight': 0.8,
     'ssim_weight': 0.2,
+    'color_prior': 1e-3,
     'rates': {
       'position': 2e-2,
       'scale': 1.7e-2,

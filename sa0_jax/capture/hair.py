@@ -14,6 +14,7 @@ from sa0_kernels import Camera
 
 from sa0_jax.capture.capture import Capture
 from sa0_jax.head.model import JOINT_NAMES, HeadModel
+from sa0_jax.mesh_render import vertex_normals
 
 _JAW = JOINT_NAMES.index('jaw')
 
@@ -21,10 +22,10 @@ MAX_THICKNESS = 0.10  # metres
 _GRAZING = 0.35  # |normal · ray| under which a vertex is on the outline
 _OUTSIDE_MESH = 4.0  # px along the normal by which an outline vertex must have left the mesh
 _PERCENTILE = 30.0  # of a vertex's measurements: loose strands make single ones large
-_CONFIDENCE = 0.3  # weight of a measurement against one edge of the surface
+_CONFIDENCE = 5.0  # weight of a measurement against one edge of the surface
 _ITERATIONS = 600
 # Hair beside the jaw does not swing with it: what moves more than this with the jaw carries none.
-_JAW_SHARE = 0.15
+_JAW_SHARE = 0.3
 _SMOOTHING = 60  # averages of normals with their neighbours': ears vanish, the skull stays
 
 
@@ -53,21 +54,6 @@ def shell_thickness(
     thickness[measured] = np.nanpercentile(samples[:, measured], _PERCENTILE, axis=0)
   bare = _face_vertices(head) | ~outer | (np.asarray(head.weights)[:, _JAW] > _JAW_SHARE)
   return _interpolate(head.faces, thickness, measured & ~bare, bare)
-
-
-def vertex_normals(
-  vertices: Float[np.ndarray, 'v 3'], faces: Int[np.ndarray, 'f 3']
-) -> Float[np.ndarray, 'v 3']:
-  """Unit normals, weighted by triangle area."""
-  a, b, c = (vertices[faces[:, i]] for i in range(3))
-  normal = np.cross(b - a, c - a)
-  total = np.stack(
-    [
-      sum(np.bincount(faces[:, i], normal[:, k], len(vertices)) for i in range(3)) for k in range(3)
-    ],
-    axis=1,
-  )
-  return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
 
 
 def outward(
@@ -147,7 +133,9 @@ def _measure(
   left = np.isnan(covered)
   ends = (covered < 0.5) | left
   first = np.where(ends.any(axis=1), ends.argmax(axis=1), len(steps) - 1)
-  distance = first * depth[chosen] / fx
+  # A vertex counts as on the outline while it still lies a little inside it.
+  inset = (_value_at(mesh, path, outside=0.0) == 0).argmax(axis=1)
+  distance = np.maximum(first - inset, 0) * depth[chosen] / fx
   distance[left[np.arange(len(chosen)), first]] = np.nan
   result = np.full(len(vertices), np.nan)
   result[chosen] = distance

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from sa0_kernels import Camera
 
 from sa0_jax.avatar.activations import logit
@@ -14,6 +14,7 @@ from sa0_jax.avatar.binding import to_local, triangle_frames
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.hair import mesh_edges, outer_skin, outward, shell_thickness
+from sa0_jax.capture.visibility import ProjectedMesh, openness, visible_points
 from sa0_jax.geometry.rotations import matrix_to_quaternion
 from sa0_jax.head.lbs import pose_frames, pose_head
 from sa0_jax.head.model import HeadCodes, HeadModel
@@ -31,8 +32,8 @@ _LARGEST = 4.0  # medians of the reach of its part's texels
 _JAW_CLOSED = 1e-3  # rad
 _MAX_VIEWS = 24  # that hair is measured in; the first few also give colours
 _COLOR_VIEWS = 8
-_DEPTH_CELL = 3  # px; visibility is decided on a depth image this much coarser
-_DEPTH_MARGIN = 0.006  # metres behind the nearest surface that still count as visible
+# Light in a cavity that comes from its own walls, as a share of what arrives in the open.
+_INDIRECT = 0.02
 
 
 class _View(NamedTuple):
@@ -164,12 +165,16 @@ def _typical_limits(
 
   The few texels on the back of an eyeball would make discs larger than the ball.
   """
-  part = np.zeros(len(head.v_template), int)
-  if head.components is not None:
-    part = np.asarray(head.components, int)
-  part = part[head.faces[np.asarray(layout.face)][:, 0]]
+  part = _parts(head)[head.faces[np.asarray(layout.face)][:, 0]]
   medians = {index: np.median(reach[part == index][:, 0::2]) for index in np.unique(part)}
   return _LARGEST * np.array([medians[index] for index in part])[:, None]
+
+
+def _parts(head: HeadModel) -> Int[np.ndarray, ' v']:
+  """[v] number of the part of the surface each vertex belongs to."""
+  if head.components is None:
+    return np.zeros(len(head.v_template), int)
+  return np.asarray(head.components, int)
 
 
 def _choose_views(capture: Capture, positions: np.ndarray, reference: int) -> np.ndarray:
@@ -213,7 +218,7 @@ def _warp_colors(
     )
   seen = weight > 0.05
   color = np.where(seen[:, None], total / np.maximum(weight, 1e-6)[:, None], 0.0)
-  return _fill_unseen(head, layout, color, seen)
+  return _fill_unseen(head, layout, np.asarray(capture.codes.shape), color, seen)
 
 
 def _look(
@@ -237,16 +242,16 @@ def _look(
   y = (fy * in_camera[:, 1] / depth + cy).astype(np.float32)
   ray = in_camera / np.linalg.norm(in_camera, axis=1, keepdims=True)
   facing = np.clip(-np.sum((normal @ view[:3, :3].T) * ray, axis=1), 0.0, 1.0)
-  inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height) & (in_camera[:, 2] > 0)
-
-  # Depth image of the texels themselves: coarse cells leave no holes between them.
-  columns = -(-camera.width // _DEPTH_CELL)
-  cell = (y // _DEPTH_CELL).astype(int) * columns + (x // _DEPTH_CELL).astype(int)
-  cell = np.where(inside, cell, 0)
-  nearest = np.full(columns * -(-camera.height // _DEPTH_CELL), np.inf)
-  np.minimum.at(nearest, cell[inside], depth[inside])
-  visible = inside & (depth <= nearest[cell] + _DEPTH_MARGIN)
-
+  mesh = vertices @ view[:3, :3].T + view[:3, 3]
+  mesh_pixels = mesh[:, :2] / np.maximum(mesh[:, 2:], 1e-6) * [fx, fy] + [cx, cy]
+  part = _parts(head)
+  visible = visible_points(
+    in_camera,
+    np.stack([x, y], axis=1),
+    part[head.faces[np.asarray(layout.face), 0]],
+    ProjectedMesh(mesh, mesh_pixels, head.faces, part),
+    (camera.width, camera.height),
+  )
   weight = np.where(visible, facing**2, 0.0) * (_sample(matte[..., None], x, y)[:, 0] > 0.9)
   return _View(_sample(image, x, y), weight)
 
@@ -264,20 +269,31 @@ def _sample(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> Float[np.ndarray
 
 
 def _fill_unseen(
-  head: HeadModel, layout: UVLayout, color: np.ndarray, seen: np.ndarray
+  head: HeadModel,
+  layout: UVLayout,
+  shape: Float[np.ndarray, ' s'],
+  color: Float[np.ndarray, 'n 3'],
+  seen: Bool[np.ndarray, ' n'],
 ) -> Float[np.ndarray, 'n 3']:
   """Colours for texels no frame shows.
 
-  Skin and hair go on as they are seen nearby; eyes, teeth and tongue are what the head model says
-  they are.
+  Skin and hair go on as they are seen nearby. Eyes, teeth and tongue are what the head model says
+  they are, in this video's light: brighter or darker by as much as the skin is. And what has never
+  been seen because it is inside the mouth or a nostril will be dark when it is.
   """
   faces = head.faces[np.asarray(layout.face)]
   weights = np.asarray(layout.barycentric)
   skin = outer_skin(head)
   known = seen & skin[faces[:, 0]]
   own = np.full((len(skin), 3), 0.5) if head.default_colors is None else head.default_colors
+  if known.any():
+    usual = np.einsum('nk,nkc->nc', weights[known], own[faces[known]])
+    own = own * (np.median(color[known].mean(axis=1)) / max(np.median(usual.mean(axis=1)), 1e-3))
   spread = _spread_over_mesh(head.faces, faces[known], weights[known], color[known], len(skin))
   own = np.where((skin & np.isfinite(spread[:, 0]))[:, None], spread, own)
+  # Light is linear, colours are not.
+  light = (_INDIRECT + (1.0 - _INDIRECT) * openness(head, shape)) ** (1.0 / 2.2)
+  own = np.clip(own * light[:, None], 0.0, 1.0)
   return np.where(seen[:, None], color, np.einsum('nk,nkc->nc', weights, own[faces]))
 
 

@@ -118,6 +118,7 @@ def _prepare(bench: RefineBench, config: RefineConfig) -> tuple[RefineState, Sub
     frames=lead(frames),
     num_frames=jnp.asarray([len(capture)], jnp.int32),
     key=jax.random.key(config.seed)[None],
+    color_logit=avatar.gaussians.color_logit[None],
   )
   binding = Binding(jnp.asarray(head.faces), avatar.layout.face)
   return initial_state(config, lead(avatar.gaussians)), subjects, binding

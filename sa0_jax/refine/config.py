@@ -76,6 +76,8 @@ class RefineConfig:
       `background`.
     l1_weight: weight of the absolute error.
     ssim_weight: weight of 1 − SSIM.
+    color_prior: weight of colours' squared departure from the start (logits, mean over Gaussians):
+      what no frame shows keeps the colour it started with. Ours; 0 is the published loss.
     rates: learning rates.
     anti_spike: regularisation of scales.
     checkpoint_every: steps between checkpoints; 0 keeps none.
@@ -92,6 +94,7 @@ class RefineConfig:
   random_background: bool = True
   l1_weight: float = 0.8
   ssim_weight: float = 0.2
+  color_prior: float = 1e-3
   rates: LearningRates = LearningRates()
   anti_spike: AntiSpike = AntiSpike()
   checkpoint_every: int = 1000
@@ -110,10 +113,10 @@ class RefineConfig:
       raise ValueError(f'RefineConfig: resolution must be 0 or at least 16, got {self.resolution}')
     if self.uv_size < 1:
       raise ValueError(f'RefineConfig: uv_size must be at least 1, got {self.uv_size}')
-    if self.l1_weight < 0 or self.ssim_weight < 0:
+    if min(self.l1_weight, self.ssim_weight, self.color_prior) < 0:
       raise ValueError(
-        'RefineConfig: l1_weight and ssim_weight must not be negative, got '
-        f'{self.l1_weight}, {self.ssim_weight}'
+        'RefineConfig: l1_weight, ssim_weight and color_prior must not be negative, got '
+        f'{self.l1_weight}, {self.ssim_weight}, {self.color_prior}'
       )
     if len(self.background) != 3 or not all(0.0 <= c <= 1.0 for c in self.background):
       raise ValueError(f'RefineConfig: background is RGB in [0, 1], got {self.background}')

@@ -195,6 +195,7 @@ def _prepare(
     frames=_stack(padded),
     num_frames=jnp.asarray([len(p) for p in train], jnp.int32),
     key=jnp.stack([jax.random.key(config.seed)] * len(started)),
+    color_logit=jnp.stack([a.gaussians.color_logit for a in started]),
   )
   binding = Binding(jnp.asarray(head.faces), started[0].layout.face)
   return _Run(started, frames, train, test, binding, subjects, config)

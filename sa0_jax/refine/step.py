@@ -61,11 +61,13 @@ class Subject(NamedTuple):
     frames: its training frames.
     num_frames: how many of them are real; subjects of a batch are padded to one length.
     key: randomness of this subject's run.
+    color_logit: colours its Gaussians start with.
   """
 
   frames: FrameArrays
   num_frames: Int[Array, '*s']
   key: Key[Array, '*s']
+  color_logit: Float[Array, '*s n c']
 
 
 class Binding(NamedTuple):
@@ -163,9 +165,16 @@ def _subject_step(
   if config.random_background:
     background = jax.random.uniform(background_key, (3,))
   sample = (subject.frames, index, background)
-  gradient, metrics = jax.grad(_loss, has_aux=True)(
-    gaussians, binding, sample, active, config, capacity
-  )
+
+  def objective(gaussians: BoundGaussians) -> tuple[Array, StepMetrics]:
+    loss, metrics = _loss(gaussians, binding, sample, active, config, capacity)
+    # Adam makes full steps of the faintest gradient: without this, what lies hidden inside the
+    # mouth takes on random colours long before any frame shows it.
+    moved = jnp.mean(jnp.square(gaussians.color_logit - subject.color_logit))
+    loss = loss + config.color_prior * moved
+    return loss, metrics._replace(loss=loss)
+
+  gradient, metrics = jax.grad(objective, has_aux=True)(gaussians)
   updates, optimizer = make_optimizer(config).update(gradient, optimizer, gaussians)
   if spike.freeze:
     # Moments keep warming up; only the step is withheld, so that scales start without a jump.

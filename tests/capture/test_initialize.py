@@ -15,6 +15,7 @@ from sa0_jax.capture import initialize
 from sa0_jax.capture.capture import Capture, MemoryImages
 from sa0_jax.capture.hair import outward, shell_thickness
 from sa0_jax.capture.initialize import initialize_avatar, reference_frame
+from sa0_jax.capture.visibility import openness
 from sa0_jax.head.lbs import pose_frames
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.procedural import load_procedural_head, load_procedural_semantics
@@ -147,7 +148,7 @@ def test_what_no_frame_shows_takes_the_colours_nearest_on_the_skin():
   assert distance['hair'] < 0.25 * distance['skin']
 
 
-def test_teeth_keep_the_models_own_colours():
+def test_teeth_keep_the_models_own_hue_in_the_shade_of_the_mouth():
   avatar, head = _started((5, 6, 7)), load_procedural_head()
   corner = head.faces[np.asarray(avatar.layout.face)][:, 0]
   teeth = np.char.find(np.array(head.component_names), 'teeth') >= 0
@@ -155,7 +156,20 @@ def test_teeth_keep_the_models_own_colours():
   assert inside.any()
   color = np.asarray(jax.nn.sigmoid(avatar.gaussians.color_logit))[inside]
   own = np.asarray(head.default_colors)[corner[inside]]
-  assert np.abs(color - own).mean() < 0.1
+  assert color.mean() < 0.7 * own.mean()
+  assert color.mean() > 0.05
+  hue, own_hue = (c / c.sum(axis=1, keepdims=True) for c in (color, own))
+  assert np.median(np.abs(hue - own_hue)) < 0.05
+
+
+def test_little_light_reaches_the_inside_of_the_mouth():
+  head, labels = load_procedural_head(), load_procedural_semantics()
+  light = openness(head, np.zeros(head.num_shape, np.float32))
+  assert light.min() >= 0
+  assert light.max() <= 1
+  tongue = labels.component == head.component_names.index('tongue')
+  assert np.median(light[tongue]) < 0.2
+  assert np.median(light[labels.hairline > 20]) > 0.7
 
 
 def test_reference_is_the_frame_with_the_least_jaw():

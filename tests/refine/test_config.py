@@ -16,6 +16,7 @@ BAD = {
   'background': (0.0, 0.0, 1.5),
   'l1_weight': -0.1,
   'ssim_weight': -0.1,
+  'color_prior': -1.0,
 }
 
 

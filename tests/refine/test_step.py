@@ -26,6 +26,7 @@ def subject():
     frames=jax.tree.map(lambda a: a[None], frames),
     num_frames=jnp.asarray([len(frames)], jnp.int32),
     key=jax.random.key(0)[None],
+    color_logit=start_avatar().gaussians.color_logit[None],
   )
 
 

@@ -20,12 +20,15 @@ from sa0_jax.capture.track.observations import LandmarkTargets
 from sa0_jax.geometry.rotations import matrix_to_axis_angle
 from sa0_jax.head.lbs import LandmarkArrays, pose_landmarks
 from sa0_jax.head.model import HeadCodes, HeadModel
+from sa0_jax.head.procedural.sway import SWAY_PREFIX
 
 # OpenCV axes from the head's: x stays, y and z turn over.
 WORLD_TO_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
 _REFERENCE_SIZE = 512.0  # px; weights below are for errors in an image of this size
 _JAW_RANGE = (0.0, 0.6)  # rad of opening
 _EYE_RANGE = 0.6  # rad
+# Names of expression directions that are centred: shapes of no meaning, and hair that sways.
+_CENTRED = ('smooth_', SWAY_PREFIX)
 # Directions with an ARKit name live in [0, 1] (a little beyond is tolerated), others are centred.
 _NAMED_RANGE = (0.0, 1.1)
 
@@ -131,7 +134,7 @@ def expression_is_named(head: HeadModel) -> np.ndarray:
   """[e] which expression directions are activations in [0, 1] rather than centred modes."""
   named = np.zeros(head.num_expression, bool)
   for index, name in enumerate(head.expression_names):
-    named[index] = bool(name) and not name.startswith('smooth')
+    named[index] = bool(name) and not name.startswith(_CENTRED)
   return named
 
 

@@ -7,22 +7,12 @@ is made from is here as well (`python -m sa0_jax.head.procedural.build`, needs s
 import dataclasses
 import functools
 
-import numpy as np
-from jaxtyping import Float
-
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.procedural import storage
-from sa0_jax.head.procedural.anatomy import COMPONENT_NAMES
 from sa0_jax.head.procedural.paint import default_colors
 from sa0_jax.head.procedural.semantics import ProceduralSemantics
 
 __all__ = ['ProceduralSemantics', 'load_procedural_head', 'load_procedural_semantics']
-
-
-# How dark parts inside the mouth look in pictures: little light reaches them.
-_MOUTH_SHADE = {'teeth_upper': 0.45, 'teeth_lower': 0.45, 'tongue': 0.4}
-_LINING_SHADE = 0.15
-_LAST_LINING_RING = 4
 
 
 @functools.cache
@@ -30,17 +20,7 @@ def load_procedural_head() -> HeadModel:
   """The built-in head; read once, then the same object. Treat its arrays as read-only."""
   arrays = storage.read()
   head, labels = storage.head_of(arrays), storage.semantics_of(arrays)
-  return dataclasses.replace(head, default_colors=_colors_in_pictures(labels))
-
-
-def _colors_in_pictures(labels: ProceduralSemantics) -> Float[np.ndarray, 'v 3']:
-  """Default colours, with the shade of the mouth on what lies inside it."""
-  shade = np.ones(len(labels.template), np.float32)
-  for name, value in _MOUTH_SHADE.items():
-    shade[labels.component == COMPONENT_NAMES.index(name)] = value
-  inside = (labels.mouth_ring >= 0) & (labels.mouth_ring <= _LAST_LINING_RING)
-  shade[inside] = _LINING_SHADE
-  return default_colors(labels) * shade[:, None]
+  return dataclasses.replace(head, default_colors=default_colors(labels))
 
 
 @functools.cache

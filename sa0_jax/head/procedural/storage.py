@@ -20,6 +20,7 @@ from sa0_jax.head.procedural.modes import (
   smooth_directions,
 )
 from sa0_jax.head.procedural.semantics import ProceduralSemantics
+from sa0_jax.head.procedural.sway import SWAY_NAMES, sway_directions
 
 DATA_FILE = pathlib.Path(__file__).with_name('head.npz')
 FORMAT_VERSION = 1
@@ -156,6 +157,10 @@ def head_of(arrays: Arrays) -> HeadModel:
   posedirs = np.zeros((len(labels.template), 3, 36), np.float32)
   posedirs[:, :, arrays['pose_columns']] = arrays['pose_values'] * np.float32(1e-3 * STEP)
   weights = arrays['weights'].astype(np.float32)
+  # The smooth modes of least amplitude make room for them.
+  kept = len(expression_names) - len(SWAY_NAMES)
+  expressions[:, :, kept:] = np.float32(1e-3) * sway_directions(labels, weights)
+  expression_names = (*expression_names[:kept], *SWAY_NAMES)
   regressor = np.zeros((5, len(weights)), np.float32)
   regressor[arrays['regressor_rows'], arrays['regressor_columns']] = arrays['regressor_values']
   return HeadModel(
