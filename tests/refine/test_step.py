@@ -110,7 +110,8 @@ def test_the_clamp_alone():
 
 
 def test_the_penalty_acts_from_the_start_and_only_when_on():
-  _, metrics = states(CONFIG, needles(), SPIKE.start + 2)
+  config = dataclasses.replace(CONFIG, color_prior=0.0)
+  _, metrics = states(config, needles(), SPIKE.start + 2)
   aspects = [float(m.aspect[0]) for m in metrics]
   assert aspects[: SPIKE.start] == [0.0] * SPIKE.start
   assert min(aspects[SPIKE.start :]) > 0.1
@@ -186,3 +187,15 @@ def test_the_gradient_of_the_whole_loss_equals_finite_differences(field):
 
     assert value > 0
     assert (moved(step) - moved(-step)) / (2 * step) == pytest.approx(analytic, rel=1e-3)
+
+
+def test_the_color_prior_holds_what_no_frame_shows():
+  """A colour without any gradient but the prior's goes back to where it started."""
+  start = start_avatar().gaussians
+  hidden = jnp.full_like(start.opacity_logit, -30.0)
+  moved = dataclasses.replace(start, opacity_logit=hidden, color_logit=start.color_logit + 1.0)
+  config = dataclasses.replace(CONFIG, color_prior=1e-3)
+  history, metrics = states(config, moved, 2)
+  assert float(metrics[0].loss[0]) > CONFIG.l1_weight * float(metrics[0].l1[0])
+  after = history[-1].gaussians.color_logit[0] - start.color_logit
+  assert float(jnp.max(after)) < 1.0
