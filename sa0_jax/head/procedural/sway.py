@@ -13,7 +13,7 @@ from sa0_jax.head.procedural.anatomy import smoothstep
 from sa0_jax.head.procedural.hairline import hairline_distance
 from sa0_jax.head.procedural.semantics import ProceduralSemantics
 
-_HANGING = 30.0  # mm a unit moves hair 10 cm below the ears
+_HANGING = 30.0  # mm a unit moves hair 10 cm below where it begins to hang
 _SCALP = 10.0  # mm a unit moves the scalp
 _BELOW = 5.0  # mm under the eyes' height, where hair begins to hang free of the skull
 
