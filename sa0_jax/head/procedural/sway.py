@@ -18,12 +18,12 @@ _SCALP = 10.0  # mm a unit moves the scalp
 _BELOW = 5.0  # mm under the eyes' height, where hair begins to hang free of the skull
 
 SWAY_PREFIX = 'sway_'
+_STRANDS = ('out', 'curl', 'wave', 'forward', 'curl_forward', 'lift', 'twist')
 SWAY_NAMES = tuple(
   SWAY_PREFIX + name
   for name in (
-    *('left_out', 'left_curl', 'left_forward', 'left_curl_forward'),
-    *('right_out', 'right_curl', 'right_forward', 'right_curl_forward'),
-    *('top_up', 'top_left', 'side_left_out', 'side_right_out'),
+    *(f'{side}_{how}' for side in ('left', 'right') for how in _STRANDS),
+    *('top_up', 'top_left', 'top_forward', 'side_left_out', 'side_right_out', 'back_left'),
   )
 )
 
@@ -48,14 +48,25 @@ def sway_directions(
   directions = []
   for side in (1.0, -1.0):
     near = skin * behind * smoothstep(side * x, -10.0, 35.0)
-    for axis in (side * sideways, forwards):
-      directions += [
-        _HANGING * near * drop * axis[:, None],
-        _HANGING * near * drop**2 * axis[:, None],
-      ]
+    wave = 2.0 * drop * (drop - 0.5) * (drop - 1.2)
+    strands = 2.0 * smoothstep(z, -50.0, 10.0) - 1.0  # those in front against those behind
+    directions += [
+      _HANGING * near * amount * axis[:, None]
+      for amount, axis in (
+        (drop, side * sideways),
+        (drop**2, side * sideways),
+        (wave, side * sideways),
+        (drop, forwards),
+        (drop**2, forwards),
+        (drop, upwards),
+        (drop * strands, side * sideways),
+      )
+    ]
   top = scalp * smoothstep(y, 30.0, 80.0)
-  directions += [_SCALP * top * upwards[:, None], _SCALP * top * sideways[:, None]]
+  directions += [_SCALP * top * axis[:, None] for axis in (upwards, sideways, forwards)]
   for side in (1.0, -1.0):
     beside = scalp * smoothstep(side * x, 15.0, 60.0) * (1.0 - smoothstep(y, 60.0, 100.0))
     directions.append(_SCALP * beside * side * sideways[:, None])
+  back = skin * (1.0 - smoothstep(z, -60.0, -20.0)) * smoothstep(-y, -30.0, 60.0)
+  directions.append(_HANGING * back * sideways[:, None])
   return np.stack(directions, axis=-1).transpose(1, 0, 2).astype(np.float32)
