@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+AOT ?= .venv-aot
 OUT ?= demo
 
 BIN := $(VENV)/bin
@@ -10,9 +11,9 @@ INPUTS := pyproject.toml constraints.txt
 # Two workers use two cores best when numba, in each, keeps to one; bits do not depend on it.
 PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
-DEFAULT := not slow and not mediapipe and not parity and not real_clip
+DEFAULT := not slow and not mediapipe and not parity and not real_clip and not interpreter and not aot
 
-.PHONY: demo test test-slow test-parity test-mediapipe lint format wheel constraints clean
+.PHONY: demo test test-slow test-parity test-mediapipe test-interpreter test-aot lint format wheel constraints clean
 
 demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
 	$(BIN)/sa0 demo --out $(OUT)
@@ -28,6 +29,12 @@ test-mediapipe: $(VENV)/.installed-dev  ## installs the landmark network (about 
 
 test-parity: $(VENV)/.installed-parity  ## against torch and smplx
 	$(PYTEST) -m parity
+
+test-interpreter: $(VENV)/.installed-dev  ## kernels whose interpreter is slow
+	$(PYTEST) -n $(WORKERS) -m interpreter
+
+test-aot: $(AOT)/.installed  ## compiles the kernels for GPUs and TPUs; installs their compilers
+	PYTHONPATH=kernels $(AOT)/bin/python -m pytest -n $(WORKERS) -m aot tests/aot
 
 lint: $(VENV)/.installed-dev  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -47,7 +54,7 @@ constraints: $(VENV)/.installed-dev  ## freezes what is installed now
 	mv constraints.txt.new constraints.txt
 
 clean:  ## all that can be made again
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(AOT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -59,6 +66,16 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev]'
 	touch $@ $(VENV)/.installed
+
+# Apart from .venv: JAX would load these compilers in every process. The plugins without what they
+# need to run, which is a driver and 3 GB of libraries.
+$(AOT)/.installed: $(INPUTS) tests/aot/constraints.txt
+	$(PYTHON) -m venv $(AOT)
+	$(AOT)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt \
+	  -c tests/aot/constraints.txt jax absl-py jaxtyping beartype pytest pytest-xdist libtpu
+	$(AOT)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+	  -c tests/aot/constraints.txt jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
+	touch $@
 
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev,torch-parity]'

@@ -9,12 +9,14 @@ the 256 px, three-channel case.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sa0_kernels.camera import Camera
-from sa0_kernels.rasterize import implementations, rasterize
-from sa0_kernels.workload import Workload, standard_workload
+from sa0_kernels.rasterize import RasterOutput, implementations, rasterize
+from sa0_kernels.workload import NUM_GAUSSIANS, standard_workload
 
 CASES = ((256, 3), (512, 3), (512, 32))
 _NAMES = ('means', 'quats', 'scales', 'opacities', 'features')
@@ -38,36 +40,67 @@ _ORACLE_KEYS = {
 }
 
 
-def _step(implementation: str | None, scene: Workload, channels: int, dtype: Any) -> Any:
-  """A jitted forward + backward pass and its arguments."""
-  resolution = scene.d_alpha.shape[0]
-  camera = Camera(
-    jnp.asarray(scene.world_to_camera, dtype),
-    jnp.asarray(scene.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]], dtype),
-    resolution,
-    resolution,
-  )
-  arrays = [getattr(scene, name) for name in _NAMES[:-1]] + [scene.features[:, :channels]]
-  cotangents = (scene.d_features[..., :channels], scene.d_alpha)
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A rendering of the standard workload.
 
-  @jax.jit
-  def step(arrays: Any, cotangents: Any) -> Any:
-    def image_and_alpha(*arrays: Any) -> Any:
-      means, quats, scales, opacities, features = arrays
-      output = rasterize(
-        means, quats, scales, opacities, features, camera, implementation=implementation
-      )
+  Attributes:
+    resolution: side of the image, px.
+    channels: of the features, 1 to 32.
+    batch: cameras; 0 is one camera without a batch axis.
+    num_gaussians: of the scene.
+  """
+
+  resolution: int
+  channels: int
+  batch: int = 0
+  num_gaussians: int = NUM_GAUSSIANS
+
+
+Arguments = tuple[list[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def arguments(case: Case, dtype: Any = jnp.float32) -> Arguments:
+  """The Gaussians' arrays, and the cotangents of image and alpha."""
+  scene = standard_workload(case.resolution, case.num_gaussians)
+  arrays = [getattr(scene, name) for name in _NAMES[:-1]] + [scene.features[:, : case.channels]]
+  cotangents = [scene.d_features[..., : case.channels], scene.d_alpha]
+  if case.batch:
+    cotangents = [np.stack([c] * case.batch) for c in cotangents]
+  return jax.tree.map(lambda a: jnp.asarray(a, dtype), (arrays, tuple(cotangents)))
+
+
+def render(case: Case, implementation: str | None, arrays: list[jax.Array]) -> RasterOutput:
+  """Renders a case; the cameras of a batch stand a little apart."""
+  scene, dtype = standard_workload(case.resolution, 1), arrays[0].dtype
+  view = np.asarray(scene.world_to_camera)
+  pinhole = scene.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]]
+  if case.batch:
+    view, pinhole = np.stack([view] * case.batch), np.stack([pinhole] * case.batch)
+    view[:, 0, 3] += 1e-3 * np.arange(case.batch)
+  size = (case.resolution, case.resolution)
+  camera = Camera(jnp.asarray(view, dtype), jnp.asarray(pinhole, dtype), *size)
+  means, quats, scales, opacities, features = arrays
+  return rasterize(means, quats, scales, opacities, features, camera, implementation=implementation)
+
+
+def step(case: Case, implementation: str | None) -> Callable[..., Any]:
+  """Forward + backward of a case, to be jitted: (arrays, cotangents) → images, gradients."""
+
+  def run(arrays: list[jax.Array], cotangents: Any) -> Any:
+    def image_and_alpha(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+      output = render(case, implementation, list(arrays))
       return output.features, output.alpha
 
     images, pullback = jax.vjp(image_and_alpha, *arrays)
     return images, pullback(cotangents)
 
-  return step, jax.tree.map(lambda a: jnp.asarray(a, dtype), (arrays, cotangents))
+  return run
 
 
-def _results(implementation: str, resolution: int, channels: int, dtype: Any) -> dict[str, Any]:
-  step, arguments = _step(implementation, standard_workload(resolution), channels, dtype)
-  (image, alpha), gradients = step(*arguments)
+def results(case: Case, implementation: str, dtype: Any = jnp.float32) -> dict[str, Any]:
+  """Image, alpha and the five gradients of a case, as float64 NumPy arrays by name."""
+  (image, alpha), gradients = jax.jit(step(case, implementation))(*arguments(case, dtype))
   values = {'image': image, 'alpha': alpha, **dict(zip(_NAMES, gradients, strict=True))}
   return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
@@ -75,7 +108,7 @@ def _results(implementation: str, resolution: int, channels: int, dtype: Any) ->
 def compute_oracle(resolution: int, channels: int) -> dict[str, Any]:
   """Image, alpha and gradients of the workload by the reference in float64."""
   with jax.enable_x64(True):
-    return _results('reference', resolution, channels, jnp.float64)
+    return results(Case(resolution, channels), 'reference', jnp.float64)
 
 
 def load_oracle(path: str) -> dict[str, Any]:
@@ -85,17 +118,12 @@ def load_oracle(path: str) -> dict[str, Any]:
 
 
 def errors(
-  implementation: str,
-  oracle: dict[str, Any],
-  *,
-  resolution: int,
-  channels: int,
-  dtype: Any = jnp.float32,
+  implementation: str, oracle: dict[str, Any], case: Case, dtype: Any = jnp.float32
 ) -> dict[str, float]:
   """Relative L2 error of image, alpha and every gradient against an oracle."""
-  results = _results(implementation, resolution, channels, dtype)
+  values = results(case, implementation, dtype)
   return {
-    name: float(np.linalg.norm(results[name] - expected) / np.linalg.norm(expected))
+    name: float(np.linalg.norm(values[name] - expected) / np.linalg.norm(expected))
     for name, expected in oracle.items()
   }
 
@@ -104,17 +132,17 @@ def measure(
   implementation: str | None, resolution: int, channels: int, seconds: float = 3.0
 ) -> dict[str, Any]:
   """Milliseconds of forward + backward, and whether two runs gave the same bits."""
-  scene = standard_workload(resolution)
-  step, arguments = _step(implementation, scene, channels, jnp.float32)
+  case = Case(resolution, channels)
+  run, given = jax.jit(step(case, implementation)), arguments(case)
   begin = time.perf_counter()
-  first = jax.block_until_ready(step(*arguments))
+  first = jax.block_until_ready(run(*given))
   compile_seconds = time.perf_counter() - begin
-  second = jax.block_until_ready(step(*arguments))
+  second = jax.block_until_ready(run(*given))
   equal = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), first, second)
   times: list[float] = []
   while len(times) < 5 or sum(times) < seconds:
     begin = time.perf_counter()
-    jax.block_until_ready(step(*arguments))
+    jax.block_until_ready(run(*given))
     times.append(time.perf_counter() - begin)
   return {
     'resolution': resolution,
@@ -155,7 +183,7 @@ def run(names: list[str], oracle_path: str | None = None) -> dict[str, Any]:
     cases = [measure(name, *case) for case in CASES]
     report['implementations'][name] = {
       'cases': cases,
-      'errors_256_rgb': errors(name, oracle, resolution=256, channels=3),
+      'errors_256_rgb': errors(name, oracle, Case(256, 3)),
     }
   return report
 
@@ -181,7 +209,7 @@ def table(report: dict[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
   """Command line."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
   parser.add_argument('--json', help='write the report here')
@@ -189,7 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
   parser.add_argument(
     '--implementation', action='append', choices=sorted(implementations()), help='default: all'
   )
-  options = parser.parse_args(arguments)
+  options = parser.parse_args(argv)
   report = run(options.implementation or list(implementations()), options.oracle)
   print(table(report))
   if options.json:

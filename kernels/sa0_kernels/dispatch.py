@@ -1,14 +1,35 @@
 """Picks an implementation of an operation from static facts, and says why not when it cannot."""
 
+import contextlib
+import contextvars
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 import jax
 
 from sa0_kernels import numba_cache
+
+# Platform a kernel is compiled for; the others run anywhere or say themselves where they do not.
+_PLATFORMS = {'triton': 'gpu', 'mosaic_gpu': 'gpu', 'mosaic_tpu': 'tpu'}
+
+_foreign = contextvars.ContextVar('_foreign', default=False)
+
+
+@contextlib.contextmanager
+def allow_other_platforms() -> Iterator[None]:
+  """Inside, kernels of a platform that this machine lacks can be named.
+
+  For tests and for compiling ahead of time: on a CPU such a kernel runs in Pallas' interpreter,
+  hundreds of times slower than `xla`; lowered for its own platform it is compiled.
+  """
+  token = _foreign.set(True)
+  try:
+    yield
+  finally:
+    _foreign.reset(token)
 
 
 def load(implementations: Mapping[str, str], name: str) -> ModuleType:
@@ -56,7 +77,12 @@ def _ready(name: str) -> str:
 
 
 def missing(name: str) -> str:
-  """What has to be installed for an implementation, or ''."""
+  """What an implementation lacks on this machine, or ''."""
   if name == 'numba' and importlib.util.find_spec('numba') is None:
     return 'numba is not installed: pip install "sa0-jax[cpu]"'
+  needed, here = _PLATFORMS.get(name), jax.default_backend()
+  if needed and needed != here and not _foreign.get():
+    return f'it needs a {needed.upper()}, and JAX runs on {here} here'
+  if name == 'mosaic_gpu' and importlib.util.find_spec('absl') is None:
+    return 'this part of JAX needs absl: pip install absl-py'
   return ''

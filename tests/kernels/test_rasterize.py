@@ -1,5 +1,6 @@
 """One suite over all implementations: the reference decides what is correct."""
 
+import contextvars
 import dataclasses
 import functools
 import os
@@ -11,12 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sa0_kernels import Camera, RasterConfig, grow_capacity, implementations, rasterize
+from sa0_kernels import Camera, RasterConfig, dispatch, grow_capacity, implementations, rasterize
 
 from tests.kernels.scenes import Scene, random_scene, rasterize_arrays, relative_error
 
-FAST = ['numba', 'xla']
+# Kernels for accelerators run in Pallas' interpreters here: that proves what they compute, and
+# `tests/aot` that they compile. One of the interpreters takes its time.
+KERNELS = ['triton', 'mosaic_tpu', pytest.param('mosaic_gpu', marks=pytest.mark.interpreter)]
+FAST = ['numba', 'xla', *KERNELS]
 ALL = ['reference', *FAST]
+
+
+@pytest.fixture(autouse=True)
+def interpreted():
+  """Lets kernels of other platforms run on this one."""
+  with dispatch.allow_other_platforms():
+    yield
 
 
 @pytest.mark.parametrize('implementation', FAST)
@@ -106,6 +117,8 @@ def smooth_loss(arrays, implementation):
     ('reference', np.float32, 2e-3),
     ('xla', np.float32, 2e-3),
     ('numba', np.float32, 2e-3),
+    ('triton', np.float32, 2e-3),
+    ('mosaic_tpu', np.float32, 2e-3),
   ],
 )
 def test_gradients_equal_finite_differences(implementation, dtype, tolerance):
@@ -133,7 +146,10 @@ def test_gradients_equal_finite_differences(implementation, dtype, tolerance):
 
 @pytest.mark.parametrize(
   ('implementation', 'channels'),
-  [('numba', [1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 33, 63]), ('xla', [1, 9]), ('reference', [1, 9])],
+  [
+    ('numba', [1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 33, 63]),
+    *((name, [1, 9]) for name in ('xla', 'reference', 'triton', 'mosaic_tpu')),
+  ],
 )
 def test_any_number_of_channels_up_to_64(implementation, channels):
   """Channels are blended alike: the first ones of 64 are what they are alone."""
@@ -400,7 +416,7 @@ def test_batch_of_cameras_equals_vmap_equals_loop(implementation):
   assert relative_error(together[2], sum(g[2] for g in alone)) < 1e-5
 
 
-@pytest.mark.parametrize('implementation', ['reference', 'xla'])
+@pytest.mark.parametrize('implementation', ['reference', 'xla', *KERNELS])
 def test_overflow_is_reported_and_recovered(implementation):
   scene = random_scene()
   config = RasterConfig(capacity=64)
@@ -473,6 +489,18 @@ def test_inside_scan_and_remat():
   assert (np.diff(values) < 0).all()
 
 
+@pytest.mark.parametrize('name', KERNELS)
+def test_kernels_of_other_platforms_say_so(name):
+  assert implementations()[name] == ''
+
+  def outside():
+    assert 'JAX runs on cpu here' in implementations()[name]
+    with pytest.raises(NotImplementedError, match='JAX runs on cpu here'):
+      random_scene(num_gaussians=4, width=7, height=9).render(name)
+
+  contextvars.Context().run(outside)
+
+
 def test_bad_arguments(unchecked_shapes):
   scene = random_scene(num_gaussians=10)
   with pytest.raises(ValueError, match=r'quats has shape \(9, 4\), expected \(10, 4\)'):
@@ -487,4 +515,11 @@ def test_bad_arguments(unchecked_shapes):
     scene.render('numba', RasterConfig(tile_size=8))
   with jax.enable_x64(True), pytest.raises(NotImplementedError, match='float32'):
     random_scene(num_gaussians=4, dtype=np.float64).render('numba')
-  assert set(implementations()) == {'numba', 'xla', 'reference'}
+  assert set(implementations()) == {
+    'reference',
+    'numba',
+    'xla',
+    'triton',
+    'mosaic_gpu',
+    'mosaic_tpu',
+  }

@@ -25,7 +25,7 @@ def oracle():
 
 @pytest.mark.parametrize('implementation', ['numba', 'xla', 'reference'])
 def test_errors_against_the_float64_oracle(oracle, implementation):
-  errors = bench.errors(implementation, oracle, resolution=256, channels=3)
+  errors = bench.errors(implementation, oracle, bench.Case(256, 3))
   assert errors['image'] <= 6e-5
   for name, error in errors.items():
     assert error <= 2e-3, name
@@ -33,7 +33,7 @@ def test_errors_against_the_float64_oracle(oracle, implementation):
 
 def test_xla_in_float64_meets_the_oracle(oracle):
   with jax.enable_x64(True):
-    errors = bench.errors('xla', oracle, resolution=256, channels=3, dtype=jnp.float64)
+    errors = bench.errors('xla', oracle, bench.Case(256, 3), jnp.float64)
   assert errors['image'] <= 1e-6
   for name, error in errors.items():
     assert error <= 1e-5, name

@@ -22,6 +22,9 @@ from sa0_kernels.typing import ArrayLike
 # Name → module. Modules are imported when first used: numba's import alone takes longer than JAX's.
 IMPLEMENTATIONS = {
   'numba': 'sa0_kernels.rasterize.numba_cpu',
+  'triton': 'sa0_kernels.rasterize.triton',
+  'mosaic_gpu': 'sa0_kernels.rasterize.mosaic_gpu',
+  'mosaic_tpu': 'sa0_kernels.rasterize.mosaic_tpu',
   'xla': 'sa0_kernels.rasterize.xla',
   'reference': 'sa0_kernels.rasterize.reference',
 }

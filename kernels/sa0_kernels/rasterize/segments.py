@@ -18,12 +18,17 @@ def sum_sorted_segments(
   Returns:
     [num_segments, d] sums; zero for a segment without rows.
   """
-  # XLA's scatter-add runs in order on a CPU. On accelerators it uses atomics, whose order changes
-  # from run to run, so there a segmented prefix sum (a fixed tree) does it.
+
+  # XLA's scatter-add runs in order on a CPU and on a TPU. On a GPU it uses atomics, whose order
+  # changes from run to run, so there a segmented prefix sum (a fixed tree) does it.
+  def scatter(rows: Array, segment: Array) -> Array:
+    return jax.ops.segment_sum(rows, segment, num_segments, indices_are_sorted=True)
+
   return jax.lax.platform_dependent(
     rows,
     segment,
-    cpu=lambda r, s: jax.ops.segment_sum(r, s, num_segments, indices_are_sorted=True),
+    cpu=scatter,
+    tpu=scatter,
     default=lambda r, s: _sum_by_scan(r, s, num_segments),
   )
 

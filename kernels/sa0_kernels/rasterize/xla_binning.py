@@ -20,16 +20,22 @@ class TileLists(NamedTuple):
     gaussian: [m] Gaussian of each instance, tile order; padding and misses at the end.
     emission: [m] emission index of each instance, tile order.
     tile_start: [tiles + 1] first instance of each tile.
+    tile: [m] tile of each instance, tile order; `tiles` for padding and misses.
     owner: [m] rank (in depth order) of each instance's Gaussian, emission order, ascending.
     order: [n] Gaussians in depth order.
+    counts: [n] instances of each Gaussian before the exact test, depth order.
+    ends: [n] where they end in emission order.
     num_instances: [] true number of instances, before the exact test.
   """
 
   gaussian: Int[Array, ' m']
   emission: Int[Array, ' m']
   tile_start: Int[Array, ' tiles_and_one']
+  tile: Int[Array, ' m']
   owner: Int[Array, ' m']
   order: Int[Array, ' n']
+  counts: Int[Array, ' n']
+  ends: Int[Array, ' n']
   num_instances: Int[Array, '']
 
 
@@ -83,6 +89,16 @@ def _meets_tile(
   return (bottom <= top + slack) & (right >= low[:, 0] - slack) & (left <= high[:, 0] + slack)
 
 
+def _depth_order(projection: Projection) -> Int[Array, ' n']:
+  """Gaussians front to back, equal depths in the order of the inputs, invisible ones last."""
+  depth = jnp.where(projection.visible, projection.depth, jnp.inf)
+  if depth.dtype == jnp.float32:
+    # Depths of what is visible are positive, and positive floats order like their bits: integers
+    # need no care for NaN and signed zeros, which keeps accelerators from their radix sort.
+    depth = jax.lax.bitcast_convert_type(depth, jnp.int32)
+  return jnp.argsort(depth, stable=True).astype(jnp.int32)
+
+
 def build_tile_lists(
   settings: Settings,
   tile: int,
@@ -106,8 +122,7 @@ def build_tile_lists(
   n, capacity = projection.xy.shape[0], settings.capacity(projection.xy.shape[0])
   tiles_x = -(-settings.width // tile)
   num_tiles = tiles_x * -(-settings.height // tile)
-  depth = jnp.where(projection.visible, projection.depth, jnp.inf)
-  order = jnp.argsort(depth, stable=True).astype(jnp.int32)
+  order = _depth_order(projection)
   first_tile, tile_count = _tile_boxes(settings, tile, projection, exponent_max)
   first_tile, tile_count = first_tile[order], tile_count[order]
   counts = tile_count[:, 0] * tile_count[:, 1]
@@ -124,6 +139,8 @@ def build_tile_lists(
   hit = _meets_tile(footprints, corner, tile, (settings.width, settings.height))
   hit &= emission < ends[-1]
   key = jnp.where(hit, tile_xy[:, 1] * tiles_x + tile_xy[:, 0], num_tiles)
-  key, gaussian, emission = jax.lax.sort((key, gaussian, emission), num_keys=1, is_stable=True)
+  # Two arrays: what accelerators sort with their fast radix sort, and not three.
+  key, emission = jax.lax.sort((key, emission), num_keys=1, is_stable=True)
+  gaussian = gaussian[emission]
   tile_start = jnp.searchsorted(key, jnp.arange(num_tiles + 1)).astype(jnp.int32)
-  return TileLists(gaussian, emission, tile_start, owner, order, ends[-1])
+  return TileLists(gaussian, emission, tile_start, key, owner, order, counts, ends, ends[-1])

@@ -1,0 +1,282 @@
+"""Checks and times every implementation on the machine it is run on; needs only JAX and NumPy.
+
+    python kernels/device_check.py --out device_check.json
+
+In this order, so that a machine lent for minutes gives the most: parity with the reference in
+float64 on the standard workload (image, alpha and all gradients), equality of bits over 20 runs,
+and device times of forward and forward + backward at several sizes. Times are differences of loops
+of two lengths inside one program, so launching it does not count. Where torch and gsplat are
+installed, gsplat is timed in the same run. The report is written anew after every step.
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import statistics
+import sys
+import time
+import types
+from typing import Any
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+
+class _AnyShape:
+  """Stands for every jaxtyping annotation where that package is not installed."""
+
+  def __class_getitem__(cls, _: Any) -> type:
+    return object
+
+
+if 'jaxtyping' not in sys.modules:
+  try:
+    import jaxtyping  # noqa: F401
+  except ImportError:
+    stub = types.ModuleType('jaxtyping')
+    for name in ('Array', 'Bool', 'Float', 'Int', 'UInt8'):
+      setattr(stub, name, _AnyShape)
+    sys.modules['jaxtyping'] = stub
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sa0_kernels import bench, implementations
+
+# Relative L2 against float64: what flips at the cut-offs allows in float32.
+IMAGE_BOUND, GRADIENT_BOUND = 6e-5, 2e-3
+RUNS = 20
+CASES = [
+  bench.Case(512, 3),
+  bench.Case(512, 32),
+  bench.Case(1024, 3),
+  bench.Case(1024, 32),
+  bench.Case(512, 3, batch=8),
+  bench.Case(512, 32, batch=8),
+  bench.Case(512, 3, num_gaussians=500_000),
+  bench.Case(1024, 3, num_gaussians=500_000),
+]
+
+
+def digest(arrays: Any) -> bytes:
+  """All bits of a tree of arrays."""
+  return b''.join(np.asarray(a).tobytes() for a in jax.tree.leaves(arrays))
+
+
+def parity(name: str, case: bench.Case, oracle: dict[str, Any]) -> dict[str, Any]:
+  """Errors against the reference, and whether they are within bounds."""
+  errors = bench.errors(name, oracle, case)
+  ok = all(
+    error <= (IMAGE_BOUND if key in ('image', 'alpha') else GRADIENT_BOUND)
+    for key, error in errors.items()
+  )
+  return {'ok': bool(ok), 'relative_l2': errors}
+
+
+def determinism(name: str, case: bench.Case, runs: int) -> dict[str, Any]:
+  """Whether image and gradients have the same bits in every run."""
+  step, given = jax.jit(bench.step(case, name)), bench.arguments(case)
+  first = digest(step(*given))
+  equal = sum(digest(step(*given)) == first for _ in range(runs - 1)) + 1
+  return {'ok': equal == runs, 'equal_runs': equal, 'runs': runs}
+
+
+def loop_milliseconds(function: Any, given: bench.Arguments, repeats: int) -> dict[str, Any]:
+  """Milliseconds on the device of one call, from loops of two lengths in one program.
+
+  Args:
+    function: (arrays, cotangents) → a number that depends on all that is to be timed.
+    given: its arguments.
+    repeats: measurements; the median counts.
+  """
+
+  @jax.jit
+  def loop(count: Any, arrays: Any, cotangents: Any) -> Any:
+    def body(_: Any, shift: Any) -> Any:
+      # Every call needs the number before it, or they would be one call.
+      return 1e-30 * function([arrays[0] + shift, *arrays[1:]], cotangents)
+
+    return jax.lax.fori_loop(0, count, body, jnp.zeros(()))
+
+  def seconds(count: int) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(loop(count, *given))
+    return time.perf_counter() - begin
+
+  begin = time.perf_counter()
+  seconds(1)
+  compile_seconds = time.perf_counter() - begin
+  # Long enough that a millisecond of noise is a hundredth.
+  once = max(seconds(3) / 3, 1e-5)
+  short = max(int(0.05 / once), 1)
+  times = [(seconds(3 * short) - seconds(short)) / (2 * short) for _ in range(repeats)]
+  return {
+    'milliseconds_median': 1e3 * statistics.median(times),
+    'milliseconds_all': [1e3 * t for t in times],
+    'compile_seconds': compile_seconds,
+  }
+
+
+def timing(name: str, case: bench.Case, bandwidth: float, repeats: int) -> dict[str, Any]:
+  """Device times of a case, and the memory traffic they amount to."""
+  given = bench.arguments(case)
+
+  def forward(arrays: Any, cotangents: Any) -> Any:
+    del cotangents
+    output = bench.render(case, name, arrays)
+    return jnp.sum(output.features) + jnp.sum(output.alpha)
+
+  def both(arrays: Any, cotangents: Any) -> Any:
+    results = bench.step(case, name)(arrays, cotangents)
+    return sum(jnp.sum(a) for a in jax.tree.leaves(results))
+
+  output = jax.jit(lambda arrays: bench.render(case, name, arrays))(given[0])
+  instances = int(np.sum(np.asarray(output.num_instances)))
+  report: dict[str, Any] = {'instances': instances, 'overflowed': bool(np.any(output.overflowed))}
+  for way, function in (('forward', forward), ('forward_backward', both)):
+    report[way] = loop_milliseconds(function, given, repeats)
+    cost = jax.jit(function).lower(*given).compile().cost_analysis() or {}
+    cost = cost[0] if isinstance(cost, list) else cost
+    # XLA counts what lies around the kernels; they read a row of every instance and write another.
+    row = 4 * (8 + case.channels) + (4 * (14 + 2 * case.channels) if way != 'forward' else 0)
+    traffic = float(cost.get('bytes accessed', 0.0)) + instances * row
+    seconds = 1e-3 * report[way]['milliseconds_median']
+    report[way]['bytes'] = traffic
+    report[way]['flops_outside_kernels'] = float(cost.get('flops', 0.0))
+    report[way]['share_of_copy_bandwidth'] = traffic / max(seconds, 1e-9) / bandwidth
+  return report
+
+
+def copy_bandwidth(megabytes: int) -> float:
+  """Bytes a second that x + 1 reads and writes."""
+  x = jnp.zeros(megabytes * 2**18, jnp.float32)
+  loop = jax.jit(lambda count, x: jax.lax.fori_loop(0, count, lambda _, y: y + 1.0, x))
+
+  def seconds(count: int) -> float:
+    begin = time.perf_counter()
+    jax.block_until_ready(loop(count, x))
+    return time.perf_counter() - begin
+
+  seconds(2)
+  best = min(seconds(22) - seconds(2) for _ in range(5)) / 20
+  return 2 * x.nbytes / max(best, 1e-9)
+
+
+def gsplat_times(case: bench.Case, repeats: int) -> dict[str, Any]:
+  """Times of gsplat's rasterization of a case, by CUDA events."""
+  import gsplat
+  import torch
+
+  scene = bench.standard_workload(case.resolution, case.num_gaussians)
+  names = ('means', 'quats', 'scales', 'opacities')
+  tensors = [torch.tensor(getattr(scene, n), device='cuda', requires_grad=True) for n in names]
+  features = scene.features[:, : case.channels].copy()
+  tensors.append(torch.tensor(features, device='cuda', requires_grad=True))
+  count = max(case.batch, 1)
+  views = torch.tensor(np.stack([scene.world_to_camera] * count), device='cuda')
+  pinholes = torch.tensor(np.stack([scene.intrinsics] * count), device='cuda')
+  d_image = torch.tensor(np.stack([scene.d_features[..., : case.channels]] * count), device='cuda')
+
+  def forward() -> Any:
+    size = (case.resolution, case.resolution)
+    return gsplat.rasterization(*tensors, views, pinholes, *size, packed=False)[0]
+
+  def both() -> None:
+    (forward() * d_image).sum().backward()
+
+  def no_gradient() -> None:
+    with torch.no_grad():
+      forward()
+
+  report: dict[str, Any] = {'version': gsplat.__version__}
+  for way, function in (('forward', no_gradient), ('forward_backward', both)):
+    for _ in range(5):
+      function()
+    times = []
+    for _ in range(10 * repeats):
+      begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+      begin.record()
+      function()
+      end.record()
+      torch.cuda.synchronize()
+      times.append(begin.elapsed_time(end))
+    report[way] = {'milliseconds_median': statistics.median(times)}
+  return report
+
+
+def _attempt(function: Any, *arguments: Any) -> dict[str, Any]:
+  """The result, or what went wrong: one failure must not lose the rest of a lent machine's time."""
+  try:
+    return function(*arguments)
+  except Exception as error:
+    return {'ok': False, 'error': f'{type(error).__name__}: {str(error)[:2000]}'}
+
+
+def _label(case: bench.Case) -> str:
+  text = f'{case.resolution}px c{case.channels} n{case.num_gaussians}'
+  return f'{text} b{case.batch}' if case.batch else text
+
+
+def check(options: argparse.Namespace) -> dict[str, Any]:
+  """Runs everything that was asked for and writes the report after each step."""
+  reasons = implementations()
+  names = options.implementation or [name for name in reasons if name != 'reference']
+  cases, small = CASES, bench.Case(256, 3)
+  if options.quick:
+    small = bench.Case(64, 3, num_gaussians=500)
+    cases = [small, bench.Case(64, 3, batch=2, num_gaussians=500)]
+  device = jax.devices()[0]
+  report: dict[str, Any] = {
+    'device': {'kind': device.device_kind, 'platform': device.platform, 'jax': jax.__version__},
+    'unusable': {name: reasons[name] for name in names if reasons[name]},
+    'parity': {},
+    'determinism': {},
+    'timing': {},
+  }
+  names = [name for name in names if not reasons[name]]
+
+  def keep(section: str, name: str, value: Any) -> None:
+    report[section][name] = value
+    print(section, name, json.dumps(value)[:300], flush=True)
+    partial = options.out.with_name(options.out.name + '.part')
+    partial.write_text(json.dumps(report, indent=2))
+    partial.replace(options.out)
+
+  with jax.enable_x64(True):
+    oracle = bench.results(small, 'reference', jnp.float64)
+  for name in names:
+    keep('parity', name, _attempt(parity, name, small, oracle))
+  for name in names:
+    keep('determinism', name, _attempt(determinism, name, small, 3 if options.quick else RUNS))
+  report['copy_bytes_per_second'] = copy_bandwidth(8 if options.quick else 512)
+  repeats = 1 if options.quick else options.repeats
+  for case in cases:
+    for name in names:
+      if report['parity'][name]['ok']:  # the time of a wrong image means nothing
+        label = f'{_label(case)} {name}'
+        keep(
+          'timing', label, _attempt(timing, name, case, report['copy_bytes_per_second'], repeats)
+        )
+    with contextlib.suppress(ImportError):
+      import gsplat  # noqa: F401
+
+      keep('timing', f'{_label(case)} gsplat', _attempt(gsplat_times, case, repeats))
+  report['ok'] = all(
+    report[part][name]['ok'] for part in ('parity', 'determinism') for name in names
+  )
+  keep('timing', 'done', True)
+  return report
+
+
+def main(argv: list[str] | None = None) -> int:
+  """Command line; 0 if parity and determinism hold."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('device_check.json'))
+  parser.add_argument('--implementation', action='append', help='default: all that can run')
+  parser.add_argument('--repeats', type=int, default=5, help='measurements of each time')
+  parser.add_argument('--quick', action='store_true', help='a tiny scene, to try the script')
+  return 0 if check(parser.parse_args(argv))['ok'] else 1
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,1 @@
+"""Kernels compiled for accelerators that this machine does not have."""

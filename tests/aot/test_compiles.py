@@ -1,0 +1,57 @@
+"""Every kernel compiles for every accelerator it is meant for, without spilling registers.
+
+Marker `aot`, an environment of its own (`make test-aot`): JAX loads the compilers of accelerators
+when it finds them. Nothing runs here; see `kernels/device_check.py` for that.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.aot.targets import GPUS, TPUS
+
+pytestmark = pytest.mark.aot
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TABLE = pathlib.Path(__file__).with_name('compiled.json')
+
+CASES = [
+  *((target, 'triton') for target in GPUS),
+  *((target, 'mosaic_gpu') for target, gpu in GPUS.items() if gpu.capability >= (9, 0)),
+  *((target, 'mosaic_tpu') for target in TPUS),
+]
+
+
+def compiled(target, implementation, channels):
+  paths = os.pathsep.join([str(ROOT), str(ROOT / 'kernels')])
+  command = [sys.executable, '-m', 'tests.aot.compile', target, implementation, str(channels)]
+  done = subprocess.run(
+    command,
+    cwd=ROOT,
+    env={**os.environ, 'PYTHONPATH': paths},
+    capture_output=True,
+    text=True,
+    timeout=400,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize('channels', [3, 32])
+@pytest.mark.parametrize(('target', 'implementation'), CASES)
+def test_compiles_without_spills(target, implementation, channels):
+  report = compiled(target, implementation, channels)
+  recorded = json.loads(TABLE.read_text())[f'{target} {implementation} {channels}']
+  seen = {}
+  for way in ('forward', 'backward'):
+    for name, facts in report[way]['kernels'].items():
+      assert not facts.get('spilled_bytes'), f'{name} spills'
+      seen[name] = facts.get('registers', facts.get('bundles'))
+  assert set(seen) == set(recorded)
+  for name, count in recorded.items():
+    # The table is of one compiler release; the next may differ a little, twice as many is news.
+    assert 0 < seen[name] <= 1.25 * count + 8, f'{name}: {seen[name]}, recorded {count}'
