@@ -367,6 +367,8 @@ def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -
     'held_out_frames': held_out.frames if held_out else 0,
     'train_frames': len(run.train[index]),
     'max_aspect_ratio': max(train.max_aspect_ratio, tested.max_aspect_ratio),
+    # On screen is what training cameras saw; a needle that points at them all is only long in 3D.
+    'max_aspect_ratio_3d': float(jnp.exp(jnp.max(jnp.ptp(gaussians.log_scale, axis=-1)))),
     'num_gaussians': gaussians.n,
     'steps': config.steps,
     'width': width,

@@ -39,6 +39,7 @@ def main(target: str, implementation: str, channels: int) -> dict:
         f'--xla_dump_to={dump} --xla_gpu_fail_ptx_compilation_on_register_spilling=true'
       )
     else:
+      os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'  # workers side by side
       os.environ['TPU_SKIP_MDS_QUERY'] = '1'
       os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
       os.environ['LIBTPU_INIT_ARGS'] = f'--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true'

@@ -112,6 +112,7 @@ def test_the_report_is_complete():
     'steps',
     'iterations_per_second',
     'max_aspect_ratio',
+    'max_aspect_ratio_3d',
     'seconds_total',
     'seconds_compile',
     'peak_memory_mb',

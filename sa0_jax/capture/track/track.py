@@ -71,8 +71,8 @@ class TrackConfig:
   matte: MatteConfig = dataclasses.field(default_factory=MatteConfig)
   fit: FitConfig = dataclasses.field(default_factory=FitConfig)
   photometric: tuple[PhotometricConfig, ...] = (
-    PhotometricConfig(resolution=128, uv_size=64, visits=60),
-    PhotometricConfig(resolution=256, uv_size=96, visits=30, rate=0.7),
+    PhotometricConfig(resolution=128, uv_size=96, visits=120),
+    PhotometricConfig(resolution=256, uv_size=96, visits=40, rate=0.7),
   )
 
   def __post_init__(self) -> None:
