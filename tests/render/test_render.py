@@ -12,6 +12,7 @@ from sa0_kernels.rasterize.types import Settings
 from sa0_jax.capture.capture import Frame, ImagePair
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadCodes
+from sa0_jax.head.procedural.sway import SWAY_PREFIX
 from sa0_jax.render import Renderer, pose_gaussians, render
 from tests.avatar.scenes import small_avatar
 
@@ -22,10 +23,14 @@ def codes(jaw=0.2, seed=0) -> HeadCodes:
   """Someone else's shape, a turned head and an open mouth."""
   head = small_avatar().head
   rng = np.random.default_rng(seed)
+  shape = rng.normal(size=head.num_shape)
+  expression = 0.5 * rng.normal(size=head.num_expression)
+  # Hair sways by a tenth in videos; by a half it folds over itself.
+  expression[[name.startswith(SWAY_PREFIX) for name in head.expression_names]] *= 0.2
   return dataclasses.replace(
     HeadCodes.neutral(head),
-    shape=jnp.asarray(rng.normal(size=head.num_shape), jnp.float32),
-    expression=jnp.asarray(0.5 * rng.normal(size=head.num_expression), jnp.float32),
+    shape=jnp.asarray(shape, jnp.float32),
+    expression=jnp.asarray(expression, jnp.float32),
     rotation=jnp.asarray([0.1, 0.3, 0.0]),
     jaw=jnp.asarray([jaw, 0.0, 0.0]),
   )
