@@ -81,6 +81,13 @@ def determinism(name: str, case: bench.Case, runs: int) -> dict[str, Any]:
   return {'ok': equal == runs, 'equal_runs': equal, 'runs': runs}
 
 
+def wall_seconds(function: Any, *arguments: Any) -> float:
+  """Seconds until the results are there."""
+  begin = time.perf_counter()
+  jax.block_until_ready(function(*arguments))
+  return time.perf_counter() - begin
+
+
 def loop_milliseconds(function: Any, given: bench.Arguments, repeats: int) -> dict[str, Any]:
   """Milliseconds on the device of one call, from loops of two lengths in one program.
 
@@ -99,13 +106,9 @@ def loop_milliseconds(function: Any, given: bench.Arguments, repeats: int) -> di
     return jax.lax.fori_loop(0, count, body, jnp.zeros(()))
 
   def seconds(count: int) -> float:
-    begin = time.perf_counter()
-    jax.block_until_ready(loop(count, *given))
-    return time.perf_counter() - begin
+    return wall_seconds(loop, count, *given)
 
-  begin = time.perf_counter()
-  seconds(1)
-  compile_seconds = time.perf_counter() - begin
+  compile_seconds = seconds(1)
   # Long enough that a millisecond of noise is a hundredth.
   once = max(seconds(3) / 3, 1e-5)
   short = max(int(0.05 / once), 1)
@@ -152,13 +155,8 @@ def copy_bandwidth(megabytes: int) -> float:
   x = jnp.zeros(megabytes * 2**18, jnp.float32)
   loop = jax.jit(lambda count, x: jax.lax.fori_loop(0, count, lambda _, y: y + 1.0, x))
 
-  def seconds(count: int) -> float:
-    begin = time.perf_counter()
-    jax.block_until_ready(loop(count, x))
-    return time.perf_counter() - begin
-
-  seconds(2)
-  best = min(seconds(22) - seconds(2) for _ in range(5)) / 20
+  wall_seconds(loop, 2, x)
+  best = min(wall_seconds(loop, 22, x) - wall_seconds(loop, 2, x) for _ in range(5)) / 20
   return 2 * x.nbytes / max(best, 1e-9)
 
 

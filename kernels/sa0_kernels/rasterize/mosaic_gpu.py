@@ -12,14 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from sa0_kernels.rasterize import pipeline, triton
+from sa0_kernels.rasterize import pipeline, scalar_loop, triton
 from sa0_kernels.rasterize.pipeline import Frame, Instances
-from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs
+from sa0_kernels.rasterize.types import Settings, SplatInputs
 
 _TILE = 16
-_CHUNK = 16  # Gaussians between two looks at whether any pixel still lets light through
 
 
 def unsupported(settings: Settings, inputs: SplatInputs) -> list[str]:
@@ -46,47 +45,22 @@ def _composite_kernel(
   *,
   frame: Frame,
 ) -> None:
-  index = jax.lax.axis_index('tile')
-  tile = jax.lax.rem(index, frame.tiles_per_view)
-  pixel = jax.lax.broadcasted_iota(jnp.int32, (frame.pixels,), 0)
-  x = jax.lax.rem(tile, frame.columns) * frame.tile + pixel % frame.tile
-  y = jax.lax.div(tile, frame.columns) * frame.tile + pixel // frame.tile
-  config = frame.settings.config
-  inside = (x < frame.settings.width) & (y < frame.settings.height)
-  x, y = x.astype(jnp.float32) + 0.5, y.astype(jnp.float32) + 0.5
-
+  tile = jax.lax.axis_index('tile')
+  x, y, inside = scalar_loop.pixel_centres(frame, tile)
   zero = x - x  # of the pixels' layout, which constants do not have
 
   def step(i: Array, carry: tuple) -> tuple:
     alive, before, *blended = carry
-    row = [geometry[i, column] for column in range(pipeline.EXPONENT_MAX + 1)]
-    dx, dy = x - row[pipeline.X], y - row[pipeline.Y]
-    a, b, c = row[pipeline.CONIC_A], row[pipeline.CONIC_B], row[pipeline.CONIC_C]
-    exponent = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-    falloff = jnp.exp(-jnp.maximum(exponent, 0.0))
-    alpha = jnp.minimum(row[pipeline.OPACITY] * falloff, config.alpha_max)
-    alpha = jnp.where(exponent <= row[pipeline.EXPONENT_MAX], alpha, 0.0)
-    after = before * (1.0 - alpha)
-    alive = jnp.where(after > config.transmittance_min, alive, 0.0)
-    weight = alpha * before * alive
-    blended = [total + weight * features[i, k] for k, total in enumerate(blended)]
-    return alive, jnp.where(alive > 0.0, after, before), *blended
-
-  last = end[index]
-
-  def unfinished(state: tuple) -> Array:
-    return (state[0] < last) & (jnp.max(state[1]) > 0.0)
-
-  def chunk(state: tuple) -> tuple:
-    stop = jnp.minimum(state[0] + _CHUNK, last)
-    return stop, *jax.lax.fori_loop(state[0], stop, step, state[1:])
+    splat = scalar_loop.evaluate(frame.settings, geometry, i, x, y)
+    *light, weight = scalar_loop.pass_through(frame.settings, alive, before, splat.alpha)
+    return *light, *(total + weight * features[i, k] for k, total in enumerate(blended))
 
   alive = jnp.where(inside, zero + 1.0, zero)
-  state = (start[index], alive, zero + 1.0, *(zero for _ in range(features.shape[1])))
-  _, _, left, *blended = jax.lax.while_loop(unfinished, chunk, state)
+  carry = (alive, zero + 1.0, *(zero for _ in range(features.shape[1])))
+  _, (_, left, *blended) = scalar_loop.walk(start[tile], end[tile], carry, step)
   for k, total in enumerate(blended):
-    image[index, k] = total
-  transmittance[index] = left
+    image[tile, k] = total
+  transmittance[tile] = left
 
 
 def _interpreter() -> Any:
@@ -127,21 +101,4 @@ def frame(settings: Settings) -> Frame:
   return Frame(settings, _TILE)
 
 
-def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]:
-  """The image, and what `backward` needs."""
-  return pipeline.forward(KERNELS, frame(settings), inputs)
-
-
-def render(settings: Settings, inputs: SplatInputs) -> RasterOutput:
-  """Renders one image without keeping anything for gradients."""
-  return forward(settings, inputs)[0]
-
-
-def backward(
-  settings: Settings,
-  residuals: Any,
-  d_features: Float[Array, 'h w c'],
-  d_alpha: Float[Array, 'h w'],
-) -> SplatInputs:
-  """Gradients of every input, by the kernels of `triton.py`."""
-  return pipeline.backward(KERNELS, frame(settings), residuals, d_features, d_alpha)
+forward, render, backward = pipeline.entry_points(KERNELS, frame)

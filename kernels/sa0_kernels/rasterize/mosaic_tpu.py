@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 
 from sa0_kernels.rasterize import pipeline
 from sa0_kernels.rasterize.pipeline import Frame, Instances
-from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs
+from sa0_kernels.rasterize.types import Settings, SplatInputs
 
 _TILE = 16
 _CHUNK = 128  # lanes of a vector register
@@ -66,10 +66,7 @@ def _monomials(frame: Frame) -> Float[Array, '8 p']:
 
 def _coefficients(frame: Frame, instances: Instances) -> Float[Array, '8 m']:
   """Coefficients of those monomials: exponent − log(opacity) of every instance."""
-  x, y, a, b, c, opacity = (instances.geometry[:, k] for k in range(pipeline.EXPONENT_MAX))
-  tile = _tile_of(frame, instances)
-  x = x - (tile % frame.columns * frame.tile + 0.5 * frame.tile)
-  y = y - (tile // frame.columns * frame.tile + 0.5 * frame.tile)
+  x, y, a, b, c, opacity = _in_tile(frame, instances)
   there = opacity > 0.0
   constant = 0.5 * (a * x * x + c * y * y) + b * x * y - jnp.log(jnp.where(there, opacity, 1.0))
   # One far away may have a huge constant; both say that nothing is drawn.
@@ -86,11 +83,15 @@ def _coefficients(frame: Frame, instances: Instances) -> Float[Array, '8 m']:
   return jnp.stack(rows)
 
 
-def _tile_of(frame: Frame, instances: Instances) -> Array:
-  """Tile of each instance, in its image."""
+def _in_tile(frame: Frame, instances: Instances) -> tuple[Array, ...]:
+  """Centre relative to the middle of its tile, conic A, B, C and opacity of every instance."""
   place = jnp.arange(instances.geometry.shape[0], dtype=jnp.int32)
   after = jnp.searchsorted(instances.start, place, side='right').astype(jnp.int32)
-  return jnp.clip(after - 1, 0, frame.num_tiles - 1) % frame.tiles_per_view
+  tile = jnp.clip(after - 1, 0, frame.num_tiles - 1) % frame.tiles_per_view
+  x, y, *shape = (instances.geometry[:, k] for k in range(pipeline.EXPONENT_MAX))
+  x = x - (tile % frame.columns * frame.tile + 0.5 * frame.tile)
+  y = y - (tile // frame.columns * frame.tile + 0.5 * frame.tile)
+  return x, y, *shape
 
 
 class _Chunks:
@@ -164,15 +165,20 @@ class _Alphas:
   log_pass: Array
 
 
+def _triangle() -> Array:
+  """_triangle() @ x is the inclusive cumulative sum of a chunk."""
+  row = jax.lax.broadcasted_iota(jnp.int32, (_CHUNK, _CHUNK), 0)
+  column = jax.lax.broadcasted_iota(jnp.int32, (_CHUNK, _CHUNK), 1)
+  return (column <= row).astype(jnp.float32)
+
+
 def _alphas(settings: Settings, coefficients: Array, monomials: Array, log_t: Array) -> _Alphas:
   config = settings.config
   exponent = _dot(coefficients, monomials, (0, 0))
   unclamped = jnp.exp(-exponent)
   alpha = jnp.where(unclamped >= config.alpha_min, jnp.minimum(unclamped, config.alpha_max), 0.0)
   log_pass = jnp.log(1.0 - alpha)
-  row = jax.lax.broadcasted_iota(jnp.int32, (_CHUNK, _CHUNK), 0)
-  column = jax.lax.broadcasted_iota(jnp.int32, (_CHUNK, _CHUNK), 1)
-  after = log_t + _dot((column <= row).astype(jnp.float32), log_pass, (1, 0))
+  after = log_t + _dot(_triangle(), log_pass, (1, 0))
   kept = (after > math.log(config.transmittance_min or 1e-38)).astype(jnp.float32)
   before = jnp.exp(after - log_pass)
   return _Alphas(unclamped, alpha, before, kept, alpha * before * kept, log_pass)
@@ -253,9 +259,6 @@ def _composite_backward_kernel(
     (coefficients, features), (coefficient_buffer, feature_buffer), semaphores, begin
   )
   places, slopes = monomials[...], cotangent[0]
-  row = jax.lax.broadcasted_iota(jnp.int32, (_CHUNK, _CHUNK), 0)
-  column = jax.lax.broadcasted_iota(jnp.int32, (_CHUNK, _CHUNK), 1)
-  triangle = (column <= row).astype(jnp.float32)
 
   def store(chunk: Array, moment: Array, d_feature: Array) -> None:
     lanes = pl.ds(pl.multiple_of(begin + chunk * _CHUNK, _CHUNK), _CHUNK)
@@ -274,7 +277,7 @@ def _composite_backward_kernel(
     log_t, final, behind = carry
     alphas = _alphas(frame.settings, arrays[0], places, log_t)
     shade = _dot(arrays[1], slopes, (0, 0))
-    left = behind - _dot(triangle, alphas.weight * shade, (1, 0))
+    left = behind - _dot(_triangle(), alphas.weight * shade, (1, 0))
     d_alpha = (alphas.before * shade - left / (1.0 - alphas.alpha)) * alphas.kept
     d_exponent = jnp.where(alphas.alpha == alphas.unclamped, -alphas.unclamped * d_alpha, 0.0)
     store(chunk, _dot(places, d_exponent, (1, 1)), _dot(slopes, alphas.weight, (1, 1)))
@@ -394,10 +397,7 @@ def _composite_backward(
 
 def _from_moments(frame: Frame, instances: Instances, moments: Array) -> Float[Array, '6 m']:
   """Gradients of x, y, conic A, B, C and opacity from Σ ∂loss/∂exponent · monomial."""
-  x, y, a, b, c, opacity = (instances.geometry[:, k] for k in range(pipeline.EXPONENT_MAX))
-  tile = _tile_of(frame, instances)
-  x = x - (tile % frame.columns * frame.tile + 0.5 * frame.tile)
-  y = y - (tile // frame.columns * frame.tile + 0.5 * frame.tile)
+  x, y, a, b, c, opacity = _in_tile(frame, instances)
   total, u, v, uu, uv, vv = moments[:6]
   sum_x, sum_y = u - x * total, v - y * total  # Σ dx ∂, Σ dy ∂
   rows = (
@@ -419,21 +419,4 @@ def frame(settings: Settings) -> Frame:
   return Frame(settings, settings.tile_size(_TILE), align=_CHUNK)
 
 
-def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]:
-  """The image, and what `backward` needs."""
-  return pipeline.forward(KERNELS, frame(settings), inputs)
-
-
-def render(settings: Settings, inputs: SplatInputs) -> RasterOutput:
-  """Renders one image without keeping anything for gradients."""
-  return forward(settings, inputs)[0]
-
-
-def backward(
-  settings: Settings,
-  residuals: Any,
-  d_features: Float[Array, 'h w c'],
-  d_alpha: Float[Array, 'h w'],
-) -> SplatInputs:
-  """Gradients of every input."""
-  return pipeline.backward(KERNELS, frame(settings), residuals, d_features, d_alpha)
+forward, render, backward = pipeline.entry_points(KERNELS, frame)

@@ -6,7 +6,7 @@ one tile per program. Its backward pass writes one gradient row per instance, wh
 touches, and the rows of each Gaussian are then added in a fixed order: no atomics, and so the same
 bits every run.
 
-A kernel module provides `TILE`, `unsupported` and the functions of `Kernels`.
+A kernel module provides `unsupported`, `frame`, `KERNELS` and, by `entry_points`, what is called.
 """
 
 import dataclasses
@@ -316,3 +316,34 @@ def backward(
   gradients = pullback((sums[:, :2], sums[:, 2:5], sums[:, 5], sums[:, GRADIENTS:]))[0]
   d_background = jnp.einsum('hw,hwc->c', transmittance[..., 0], d_features, precision=_HIGHEST)
   return gradients._replace(background=d_background)
+
+
+class EntryPoints(NamedTuple):
+  """What `api.py` calls of an implementation.
+
+  Attributes:
+    forward: (settings, inputs) → the image, and what `backward` needs.
+    render: (settings, inputs) → the image without keeping anything for gradients.
+    backward: (settings, residuals, d_features [h, w, c], d_alpha [h, w]) → all gradients.
+  """
+
+  forward: Callable[[Settings, SplatInputs], tuple[RasterOutput, Any]]
+  render: Callable[[Settings, SplatInputs], RasterOutput]
+  backward: Callable[[Settings, Any, Array, Array], SplatInputs]
+
+
+def entry_points(kernels: Kernels, frame: Callable[[Settings], Frame]) -> EntryPoints:
+  """The functions of an implementation that consists of these kernels; `frame` cuts its images."""
+
+  def forward_of(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]:
+    return forward(kernels, frame(settings), inputs)
+
+  def render(settings: Settings, inputs: SplatInputs) -> RasterOutput:
+    return forward_of(settings, inputs)[0]
+
+  def backward_of(
+    settings: Settings, residuals: Any, d_features: Array, d_alpha: Array
+  ) -> SplatInputs:
+    return backward(kernels, frame(settings), residuals, d_features, d_alpha)
+
+  return EntryPoints(forward_of, render, backward_of)

@@ -17,18 +17,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from sa0_kernels.rasterize import pipeline
+from sa0_kernels.rasterize import pipeline, scalar_loop
 from sa0_kernels.rasterize.pipeline import Frame, GaussianRows, Instances
-from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs, next_power_of_two
+from sa0_kernels.rasterize.types import Settings, SplatInputs, next_power_of_two
 
 with warnings.catch_warnings():
   warnings.simplefilter('ignore', DeprecationWarning)
   from jax.experimental.pallas import triton as plt
 
 _TILE = 8
-_CHUNK = 16  # Gaussians between two looks at whether any pixel still lets light through
 _PIXELS_PER_WARP = 64
 _ROWS = 16  # instances of one Gaussian added at a time
 
@@ -43,46 +42,6 @@ def unsupported(settings: Settings, inputs: SplatInputs) -> list[str]:
   return reasons
 
 
-def _pixel_centres(frame: Frame, tile: Array) -> tuple[Array, Array, Array]:
-  """x and y of a tile's pixels, and 1 where they are inside the image."""
-  tile = tile % frame.tiles_per_view
-  pixel = jax.lax.broadcasted_iota(jnp.int32, (frame.pixels,), 0)
-  x = tile % frame.columns * frame.tile + pixel % frame.tile
-  y = tile // frame.columns * frame.tile + pixel // frame.tile
-  inside = (x < frame.settings.width) & (y < frame.settings.height)
-  return x.astype(jnp.float32) + 0.5, y.astype(jnp.float32) + 0.5, inside.astype(jnp.float32)
-
-
-def _walk(start: Array, end: Array, carry: tuple, step: Any) -> tuple:
-  """Calls `step` for start ≤ i < end in turn, until no pixel of carry[0] is alive.
-
-  Returns:
-    Where the walk ended, and the carry.
-  """
-
-  def unfinished(state: tuple) -> Array:
-    return (state[0] < end) & (jnp.max(state[1][0]) > 0.0)
-
-  def chunk(state: tuple) -> tuple:
-    stop = jnp.minimum(state[0] + _CHUNK, end)
-    return stop, jax.lax.fori_loop(state[0], stop, step, state[1])
-
-  return jax.lax.while_loop(unfinished, chunk, (start, carry))
-
-
-def _alpha(settings: Settings, geometry: Any, i: Array, x: Array, y: Array) -> tuple[Array, ...]:
-  """dx, dy, falloff, opacity · falloff, and the opacity that counts; [p] each."""
-  row = [geometry[i, column] for column in range(pipeline.EXPONENT_MAX + 1)]
-  dx, dy = x - row[pipeline.X], y - row[pipeline.Y]
-  a, b, c = row[pipeline.CONIC_A], row[pipeline.CONIC_B], row[pipeline.CONIC_C]
-  exponent = 0.5 * (a * dx * dx + c * dy * dy) + b * dx * dy
-  falloff = jnp.exp(-jnp.maximum(exponent, 0.0))
-  unclamped = row[pipeline.OPACITY] * falloff
-  alpha = jnp.minimum(unclamped, settings.config.alpha_max)
-  drawn = exponent <= row[pipeline.EXPONENT_MAX]
-  return dx, dy, falloff, unclamped, jnp.where(drawn, alpha, 0.0)
-
-
 def _composite_kernel(
   start: Any,
   end: Any,
@@ -95,21 +54,17 @@ def _composite_kernel(
 ) -> None:
   tile = pl.program_id(0)
   channels = features.shape[-1]
-  x, y, inside = _pixel_centres(frame, tile)
-  limit = frame.settings.config.transmittance_min
+  x, y, inside = scalar_loop.pixel_centres(frame, tile)
 
   def step(i: Array, carry: tuple) -> tuple:
     alive, before, blended = carry
-    *_, alpha = _alpha(frame.settings, geometry, i, x, y)
-    after = before * (1.0 - alpha)
-    alive = jnp.where(after > limit, alive, 0.0)
-    weight = alpha * before * alive
-    blended = tuple(b + weight * features[i, k] for k, b in enumerate(blended))
-    return alive, jnp.where(alive > 0.0, after, before), blended
+    splat = scalar_loop.evaluate(frame.settings, geometry, i, x, y)
+    *light, weight = scalar_loop.pass_through(frame.settings, alive, before, splat.alpha)
+    return *light, tuple(b + weight * features[i, k] for k, b in enumerate(blended))
 
   zero = jnp.zeros((frame.pixels,), jnp.float32)
-  carry = (inside, jnp.ones((frame.pixels,), jnp.float32), (zero,) * channels)
-  _, (_, left, blended) = _walk(start[tile], end[tile], carry, step)
+  carry = (inside.astype(jnp.float32), jnp.ones((frame.pixels,), jnp.float32), (zero,) * channels)
+  _, (_, left, blended) = scalar_loop.walk(start[tile], end[tile], carry, step)
   for k in range(channels):
     image[tile, k, :] = blended[k]
   transmittance[tile, :] = left
@@ -128,20 +83,16 @@ def _composite_backward_kernel(
 ) -> None:
   tile = pl.program_id(0)
   channels = features.shape[-1]
-  x, y, inside = _pixel_centres(frame, tile)
-  limit = frame.settings.config.transmittance_min
+  x, y, inside = scalar_loop.pixel_centres(frame, tile)
   slopes = [cotangent[tile, k, :] for k in range(channels)]
 
   def step(i: Array, carry: tuple) -> tuple:
     alive, before, behind = carry
-    dx, dy, falloff, unclamped, alpha = _alpha(frame.settings, geometry, i, x, y)
-    passed = 1.0 - alpha
-    after = before * passed
-    alive = jnp.where(after > limit, alive, 0.0)
-    weight = alpha * before * alive
+    dx, dy, falloff, unclamped, alpha = scalar_loop.evaluate(frame.settings, geometry, i, x, y)
+    alive, after, weight = scalar_loop.pass_through(frame.settings, alive, before, alpha)
     shade = sum(slope * features[i, k] for k, slope in enumerate(slopes))
     behind = behind - weight * shade
-    d_alpha = (before * shade - behind / passed) * alive
+    d_alpha = (before * shade - behind / (1.0 - alpha)) * alive
     d_alpha = jnp.where(alpha == unclamped, d_alpha, 0.0)
     d_exponent = -unclamped * d_alpha
     a, b, c = (geometry[i, pipeline.CONIC_A + k] for k in range(3))
@@ -154,10 +105,10 @@ def _composite_backward_kernel(
     rows[i, 5] = jnp.sum(falloff * d_alpha)
     for k, slope in enumerate(slopes):
       rows[i, pipeline.GRADIENTS + k] = jnp.sum(weight * slope)
-    return alive, jnp.where(alive > 0.0, after, before), behind
+    return alive, after, behind
 
-  carry = (inside, jnp.ones((frame.pixels,), jnp.float32), behind[tile, :])
-  reached, _ = _walk(start[tile], end[tile], carry, step)
+  carry = (inside.astype(jnp.float32), jnp.ones((frame.pixels,), jnp.float32), behind[tile, :])
+  reached, _ = scalar_loop.walk(start[tile], end[tile], carry, step)
 
   def clear(i: Array, carry: Array) -> Array:
     for k in range(pipeline.GRADIENTS + channels):
@@ -259,21 +210,4 @@ def frame(settings: Settings) -> Frame:
   return Frame(settings, settings.tile_size(_TILE))
 
 
-def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]:
-  """The image, and what `backward` needs."""
-  return pipeline.forward(KERNELS, frame(settings), inputs)
-
-
-def render(settings: Settings, inputs: SplatInputs) -> RasterOutput:
-  """Renders one image without keeping anything for gradients."""
-  return forward(settings, inputs)[0]
-
-
-def backward(
-  settings: Settings,
-  residuals: Any,
-  d_features: Float[Array, 'h w c'],
-  d_alpha: Float[Array, 'h w'],
-) -> SplatInputs:
-  """Gradients of every input."""
-  return pipeline.backward(KERNELS, frame(settings), residuals, d_features, d_alpha)
+forward, render, backward = pipeline.entry_points(KERNELS, frame)
