@@ -15,9 +15,10 @@ import json
 import pathlib
 import statistics
 import sys
+import tempfile
 import time
 import types
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
@@ -88,65 +89,104 @@ def wall_seconds(function: Any, *arguments: Any) -> float:
   return time.perf_counter() - begin
 
 
-def loop_milliseconds(function: Any, given: bench.Arguments, repeats: int) -> dict[str, Any]:
-  """Milliseconds on the device of one call, from loops of two lengths in one program.
+class Program(NamedTuple):
+  """A compiled loop over calls of one function.
 
-  Args:
-    function: (arrays, cotangents) → a number that depends on all that is to be timed.
-    given: its arguments.
-    repeats: measurements; the median counts.
+  Attributes:
+    run: (number of calls, arrays, cotangents) → results of the last call.
+    compile_seconds: what compiling it took.
+    bytes, flops: of one call, as XLA counts them; it does not see into the kernels.
   """
+
+  run: Any
+  compile_seconds: float
+  bytes: float
+  flops: float
+
+
+def looped(function: Any, given: bench.Arguments) -> Program:
+  """Compiles a loop of calls of `function`, (arrays, cotangents) → results."""
 
   @jax.jit
   def loop(count: Any, arrays: Any, cotangents: Any) -> Any:
-    def body(_: Any, shift: Any) -> Any:
-      # Every call needs the number before it, or they would be one call.
-      return 1e-30 * function([arrays[0] + shift, *arrays[1:]], cotangents)
+    def body(_: Any, before: Any) -> Any:
+      # Every call needs something of each result before it, or they would be one call.
+      shift = 1e-30 * sum(a.reshape(-1)[0].astype(jnp.float32) for a in jax.tree.leaves(before))
+      return function([arrays[0] + shift, *arrays[1:]], cotangents)
 
-    return jax.lax.fori_loop(0, count, body, jnp.zeros(()))
+    shapes = jax.eval_shape(function, arrays, cotangents)
+    zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    return jax.lax.fori_loop(0, count, body, zeros)
+
+  begin = time.perf_counter()
+  run = loop.lower(jnp.int32(1), *given).compile()
+  seconds = time.perf_counter() - begin
+  cost = run.cost_analysis() or {}
+  cost = cost[0] if isinstance(cost, list) else cost
+  return Program(run, seconds, float(cost.get('bytes accessed', 0)), float(cost.get('flops', 0)))
+
+
+def loop_milliseconds(program: Program, given: bench.Arguments, repeats: int) -> list[float]:
+  """Milliseconds on the device of one call, measured `repeats` times, from loops of two lengths."""
 
   def seconds(count: int) -> float:
-    return wall_seconds(loop, count, *given)
+    return wall_seconds(program.run, jnp.int32(count), *given)
 
-  compile_seconds = seconds(1)
+  seconds(1)
   # Long enough that a millisecond of noise is a hundredth.
   once = max(seconds(3) / 3, 1e-5)
   short = max(int(0.05 / once), 1)
-  times = [(seconds(3 * short) - seconds(short)) / (2 * short) for _ in range(repeats)]
-  return {
-    'milliseconds_median': 1e3 * statistics.median(times),
-    'milliseconds_all': [1e3 * t for t in times],
-    'compile_seconds': compile_seconds,
-  }
+  return [1e3 * (seconds(3 * short) - seconds(short)) / (2 * short) for _ in range(repeats)]
 
 
-def timing(name: str, case: bench.Case, bandwidth: float, repeats: int) -> dict[str, Any]:
+def device_kernels(program: Program, given: bench.Arguments, calls: int = 10) -> dict[str, float]:
+  """Microseconds of a call in each kernel of the device, longest first, by JAX's profiler."""
+  with tempfile.TemporaryDirectory() as folder:
+    with jax.profiler.trace(folder):
+      jax.block_until_ready(program.run(jnp.int32(calls), *given))
+    (path,) = pathlib.Path(folder).rglob('*.xplane.pb')
+    planes = jax.profiler.ProfileData.from_file(str(path)).planes
+    times: dict[str, float] = {}
+    for plane in planes:
+      if not plane.name.startswith('/device:'):
+        continue
+      for line in plane.lines:
+        if line.name.startswith('Stream'):
+          for event in line.events:
+            times[event.name] = times.get(event.name, 0.0) + 1e-3 * event.duration_ns / calls
+  return dict(sorted(times.items(), key=lambda item: -item[1]))
+
+
+def timing(
+  name: str, case: bench.Case, bandwidth: float, options: argparse.Namespace
+) -> dict[str, Any]:
   """Device times of a case, and the memory traffic they amount to."""
   given = bench.arguments(case)
 
   def forward(arrays: Any, cotangents: Any) -> Any:
     del cotangents
-    output = bench.render(case, name, arrays)
-    return jnp.sum(output.features) + jnp.sum(output.alpha)
+    return bench.render(case, name, arrays), ()
 
-  def both(arrays: Any, cotangents: Any) -> Any:
-    results = bench.step(case, name)(arrays, cotangents)
-    return sum(jnp.sum(a) for a in jax.tree.leaves(results))
-
-  output = jax.jit(lambda arrays: bench.render(case, name, arrays))(given[0])
-  instances = int(np.sum(np.asarray(output.num_instances)))
-  report: dict[str, Any] = {'instances': instances, 'overflowed': bool(np.any(output.overflowed))}
-  for way, function in (('forward', forward), ('forward_backward', both)):
-    report[way] = loop_milliseconds(function, given, repeats)
-    cost = jax.jit(function).lower(*given).compile().cost_analysis() or {}
-    cost = cost[0] if isinstance(cost, list) else cost
+  report: dict[str, Any] = {}
+  for way, function in (('forward', forward), ('forward_backward', bench.step(case, name))):
+    program = looped(function, given)
+    output = program.run(jnp.int32(1), *given)[0]
+    report['instances'] = int(np.sum(np.asarray(output.num_instances)))
+    report['overflowed'] = bool(np.any(np.asarray(output.overflowed)))
+    times = loop_milliseconds(program, given, options.repeats)
     # XLA counts what lies around the kernels; they read a row of every instance and write another.
     row = 4 * (8 + case.channels) + (4 * (14 + 2 * case.channels) if way != 'forward' else 0)
-    traffic = float(cost.get('bytes accessed', 0.0)) + instances * row
-    seconds = 1e-3 * report[way]['milliseconds_median']
-    report[way]['bytes'] = traffic
-    report[way]['flops_outside_kernels'] = float(cost.get('flops', 0.0))
-    report[way]['share_of_copy_bandwidth'] = traffic / max(seconds, 1e-9) / bandwidth
+    traffic = program.bytes + report['instances'] * row
+    report[way] = {
+      'milliseconds_median': statistics.median(times),
+      'milliseconds_all': times,
+      'compile_seconds': program.compile_seconds,
+      'bytes': traffic,
+      'flops_outside_kernels': program.flops,
+      'share_of_copy_bandwidth': 1e3 * traffic / max(statistics.median(times), 1e-6) / bandwidth,
+    }
+    if options.profile:
+      report[way]['kernel_microseconds'] = device_kernels(program, given)
   return report
 
 
@@ -156,8 +196,8 @@ def copy_bandwidth(megabytes: int) -> float:
   loop = jax.jit(lambda count, x: jax.lax.fori_loop(0, count, lambda _, y: y + 1.0, x))
 
   wall_seconds(loop, 2, x)
-  best = min(wall_seconds(loop, 22, x) - wall_seconds(loop, 2, x) for _ in range(5)) / 20
-  return 2 * x.nbytes / max(best, 1e-9)
+  times = [wall_seconds(loop, 22, x) - wall_seconds(loop, 2, x) for _ in range(5)]
+  return 2 * x.nbytes * 20 / max(statistics.median(times), 1e-9)
 
 
 def gsplat_times(case: bench.Case, repeats: int) -> dict[str, Any]:
@@ -220,9 +260,15 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
   reasons = implementations()
   names = options.implementation or [name for name in reasons if name != 'reference']
   cases, small = CASES, bench.Case(256, 3)
+  if options.cases is not None:
+    cases = [CASES[i] for i in options.cases]
   if options.quick:
+    options.repeats = 1
     small = bench.Case(64, 3, num_gaussians=500)
     cases = [small, bench.Case(64, 3, batch=2, num_gaussians=500)]
+  # Parity and determinism run one program: it is compiled once.
+  jax.config.update('jax_compilation_cache_dir', tempfile.mkdtemp())
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
   device = jax.devices()[0]
   report: dict[str, Any] = {
     'device': {'kind': device.device_kind, 'platform': device.platform, 'jax': jax.__version__},
@@ -247,18 +293,16 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
   for name in names:
     keep('determinism', name, _attempt(determinism, name, small, 3 if options.quick else RUNS))
   report['copy_bytes_per_second'] = copy_bandwidth(8 if options.quick else 512)
-  repeats = 1 if options.quick else options.repeats
   for case in cases:
     for name in names:
       if report['parity'][name]['ok']:  # the time of a wrong image means nothing
         label = f'{_label(case)} {name}'
-        keep(
-          'timing', label, _attempt(timing, name, case, report['copy_bytes_per_second'], repeats)
-        )
+        bandwidth = report['copy_bytes_per_second']
+        keep('timing', label, _attempt(timing, name, case, bandwidth, options))
     with contextlib.suppress(ImportError):
       import gsplat  # noqa: F401
 
-      keep('timing', f'{_label(case)} gsplat', _attempt(gsplat_times, case, repeats))
+      keep('timing', f'{_label(case)} gsplat', _attempt(gsplat_times, case, options.repeats))
   report['ok'] = all(
     report[part][name]['ok'] for part in ('parity', 'determinism') for name in names
   )
@@ -272,6 +316,8 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('device_check.json'))
   parser.add_argument('--implementation', action='append', help='default: all that can run')
   parser.add_argument('--repeats', type=int, default=5, help='measurements of each time')
+  parser.add_argument('--cases', type=int, nargs='*', help='which cases to time; default: all')
+  parser.add_argument('--profile', action='store_true', help='time of every kernel on the device')
   parser.add_argument('--quick', action='store_true', help='a tiny scene, to try the script')
   return 0 if check(parser.parse_args(argv))['ok'] else 1
 

@@ -85,23 +85,24 @@ def render(case: Case, implementation: str | None, arrays: list[jax.Array]) -> R
 
 
 def step(case: Case, implementation: str | None) -> Callable[..., Any]:
-  """Forward + backward of a case, to be jitted: (arrays, cotangents) → images, gradients."""
+  """Forward + backward of a case, to be jitted: (arrays, cotangents) → RasterOutput, gradients."""
 
-  def run(arrays: list[jax.Array], cotangents: Any) -> Any:
-    def image_and_alpha(*arrays: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def run(arrays: list[jax.Array], cotangents: Any) -> tuple[RasterOutput, tuple]:
+    def image_and_alpha(*arrays: jax.Array) -> tuple[tuple, RasterOutput]:
       output = render(case, implementation, list(arrays))
-      return output.features, output.alpha
+      return (output.features, output.alpha), output
 
-    images, pullback = jax.vjp(image_and_alpha, *arrays)
-    return images, pullback(cotangents)
+    _, pullback, output = jax.vjp(image_and_alpha, *arrays, has_aux=True)
+    return output, pullback(cotangents)
 
   return run
 
 
 def results(case: Case, implementation: str, dtype: Any = jnp.float32) -> dict[str, Any]:
   """Image, alpha and the five gradients of a case, as float64 NumPy arrays by name."""
-  (image, alpha), gradients = jax.jit(step(case, implementation))(*arguments(case, dtype))
-  values = {'image': image, 'alpha': alpha, **dict(zip(_NAMES, gradients, strict=True))}
+  output, gradients = jax.jit(step(case, implementation))(*arguments(case, dtype))
+  values = {'image': output.features, 'alpha': output.alpha}
+  values |= dict(zip(_NAMES, gradients, strict=True))
   return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
 

@@ -80,7 +80,8 @@ def project_gaussians(
   valid = valid_gaussians(means, quats, scales)
   rotation, translation = view.world_to_camera[:3, :3], view.world_to_camera[:3, 3]
   ok = valid[:, None]
-  camera_means = jnp.where(ok, means, 0.0) @ rotation.T + translation
+  # Sums written out: a product of matrices would round to TF32 on a GPU, half a pixel at this size.
+  camera_means = jnp.sum(jnp.where(ok, means, 0.0)[:, None] * rotation, axis=-1) + translation
   visible = valid & (camera_means[:, 2] > view.near)
   # Invisible Gaussians get a placeholder in front of the camera: no division by zero, and `where`
   # sends their gradients to zero instead of NaN.
@@ -99,7 +100,7 @@ def project_gaussians(
   jacobian_world = diagonal[:, :, None] * rotation[:2] + last[:, :, None] * rotation[2]
 
   axes = quaternion_to_matrix(normalize_quaternion(quats)) * scales[:, None, :]
-  half = jnp.einsum('nij,njk->nik', jacobian_world, axes)
+  half = jnp.sum(jacobian_world[..., None] * axes[:, None], axis=2)
   covariance = jnp.stack(
     [
       jnp.sum(half[:, 0] * half[:, 0], -1) + view.blur,

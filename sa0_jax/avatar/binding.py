@@ -79,7 +79,8 @@ def bind(bound: BoundGaussians, frames: TriangleFrames, face: Int[Array, ' n']) 
   # A triangle carries several Gaussians: quaternions are made per triangle, then gathered.
   quats = matrix_to_quaternion(frames.rotation)[face]
   scale = frames.scale[face][:, None]
-  offset = jnp.einsum('nij,nj->ni', frames.rotation[face], local.means)
+  # Written out, as in the rasterizer: a GPU's matrix units would round it to TF32.
+  offset = jnp.sum(frames.rotation[face] * local.means[:, None], axis=-1)
   return Gaussians(
     means=scale * offset + frames.center[face],
     quats=quaternion_multiply(quats, local.quats),
@@ -94,4 +95,4 @@ def to_local(
 ) -> Float[Array, 'n 3']:
   """Local coordinates of world points in the frames of their triangles: `bind` undone."""
   offset = (points - frames.center[face]) / frames.scale[face][:, None]
-  return jnp.einsum('nij,ni->nj', frames.rotation[face], offset)
+  return jnp.sum(frames.rotation[face] * offset[..., None], axis=-2)

@@ -33,5 +33,6 @@ def ssim_rgb(image: Float[Array, 'h w c'], target: Float[Array, 'h w c']) -> Flo
 def ssim_gray(image: Float[Array, 'h w 3'], target: Float[Array, 'h w 3']) -> Float[Array, '']:
   """SSIM of the luminance, as the GAGAvatar family reports it."""
   luma = jnp.asarray(_LUMA, image.dtype)
-  gray, gray_target = ((x @ luma)[..., None] for x in (jnp.clip(image, 0.0, 1.0), target))
+  pair = (jnp.clip(image, 0.0, 1.0), target)
+  gray, gray_target = (jnp.sum(x * luma, axis=-1, keepdims=True) for x in pair)
   return ssim_index(gray, gray_target, SsimConfig('valid'))

@@ -239,10 +239,10 @@ def _gather(
 ) -> tuple[Instances, GaussianRows]:
   """The rows of every tile's Gaussians, lists aligned, and where each Gaussian's rows went."""
   m, align = lists.gaussian.shape[0], frame.align
-  begin, end = lists.tile_start[:-1], lists.tile_start[1:]
+  begin, end = lists.tile_start, lists.tile_end
   start = begin
   slot = jnp.arange(m, dtype=jnp.int32)
-  source, listed, place = slot, slot < lists.tile_start[-1], slot
+  source, listed, place = slot, slot < lists.tile_end[-1], slot
   if align > 1:
     blocks = -(-(end - begin) // align)
     start = align * (jnp.cumsum(blocks) - blocks).astype(jnp.int32)

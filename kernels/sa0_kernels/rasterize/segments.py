@@ -41,6 +41,7 @@ def _sum_by_scan(rows: Array, segment: Array, num_segments: int) -> Array:
     return right_segment, right_sum + jnp.where(same, left_sum, 0.0)
 
   _, running = jax.lax.associative_scan(combine, (segment, rows))
-  last = jnp.searchsorted(segment, jnp.arange(num_segments), side='right') - 1
-  present = (last >= 0) & (segment[jnp.maximum(last, 0)] == jnp.arange(num_segments))
+  places = jnp.arange(num_segments)
+  last = jnp.searchsorted(segment, places, side='right', method='scan_unrolled') - 1
+  present = (last >= 0) & (segment[jnp.maximum(last, 0)] == places)
   return jnp.where(present[:, None], running[jnp.maximum(last, 0)], 0.0)

@@ -52,19 +52,19 @@ def unsupported(settings: Settings, inputs: SplatInputs) -> list[str]:
   return []
 
 
-def _walks(settings: Settings, tile: int, tile_start: Array) -> tuple[_Walk, Array]:
+def _walks(settings: Settings, tile: int, lists: xla_binning.TileLists) -> tuple[_Walk, Array]:
   """All tiles, longest lists first, in groups [groups, g]; and the tile of each place."""
   tiles_x = -(-settings.width // tile)
-  num_tiles = tile_start.shape[0] - 1
+  num_tiles = lists.tile_start.shape[0]
   group = min(_GROUP, num_tiles)
   groups = -(-num_tiles // group)
-  lengths = tile_start[1:] - tile_start[:-1]
+  lengths = lists.tile_end - lists.tile_start
   by_length = jnp.argsort(-lengths, stable=True).astype(jnp.int32)
   # The padding repeats tile 0 with an empty list; `_scatter_tiles` drops it.
   padded = jnp.concatenate([by_length, jnp.zeros(groups * group - num_tiles, jnp.int32)])
   real = jnp.arange(groups * group) < num_tiles
-  start = tile_start[padded]
-  end = jnp.where(real, tile_start[padded + 1], start)
+  start = lists.tile_start[padded]
+  end = jnp.where(real, lists.tile_end[padded], start)
   inside = jnp.arange(tile * tile)
   pixel_x = (padded % tiles_x * tile)[:, None] + inside % tile
   pixel_y = (padded // tiles_x * tile)[:, None] + inside // tile
@@ -254,7 +254,7 @@ def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]
   tile = settings.tile_size(_TILE)
   splats, projection, exponent_max = _splats(settings, inputs)
   lists = xla_binning.build_tile_lists(settings, tile, projection, splats.conic, exponent_max)
-  walks, places = _walks(settings, tile, lists.tile_start)
+  walks, places = _walks(settings, tile, lists)
   blended, transmittance = jax.lax.map(
     lambda walk: _composite(settings, splats, lists.gaussian, walk), walks
   )
@@ -291,7 +291,7 @@ def backward(
 
   _, pullback = jax.vjp(project, inputs)
   splats, _, _ = _splats(settings, inputs)
-  walks, _ = _walks(settings, tile, lists.tile_start)
+  walks, _ = _walks(settings, tile, lists)
   behind = jnp.sum(image * d_features, -1) - transmittance[..., 0] * d_alpha
   d_tiles = _gather_tiles(d_features, walks)
   behind_tiles = _gather_tiles(behind[..., None], walks)[..., 0]

@@ -19,7 +19,8 @@ class TileLists(NamedTuple):
   Attributes:
     gaussian: [m] Gaussian of each instance, tile order; padding and misses at the end.
     emission: [m] emission index of each instance, tile order.
-    tile_start: [tiles + 1] first instance of each tile.
+    tile_start: [tiles] first instance of each tile.
+    tile_end: [tiles] where its instances end.
     tile: [m] tile of each instance, tile order; `tiles` for padding and misses.
     owner: [m] rank (in depth order) of each instance's Gaussian, emission order, ascending.
     order: [n] Gaussians in depth order.
@@ -30,7 +31,8 @@ class TileLists(NamedTuple):
 
   gaussian: Int[Array, ' m']
   emission: Int[Array, ' m']
-  tile_start: Int[Array, ' tiles_and_one']
+  tile_start: Int[Array, ' tiles']
+  tile_end: Int[Array, ' tiles']
   tile: Int[Array, ' m']
   owner: Int[Array, ' m']
   order: Int[Array, ' n']
@@ -142,5 +144,12 @@ def build_tile_lists(
   # Two arrays: what accelerators sort with their fast radix sort, and not three.
   key, emission = jax.lax.sort((key, emission), num_keys=1, is_stable=True)
   gaussian = gaussian[emission]
-  tile_start = jnp.searchsorted(key, jnp.arange(num_tiles + 1)).astype(jnp.int32)
-  return TileLists(gaussian, emission, tile_start, key, owner, order, counts, ends, ends[-1])
+  # Two searches, for ends cut out of one array of tiles + 1 begin where a GPU kernel cannot read
+  # them (256 bytes). Unrolled, for as a loop each halving costs a GPU a few launches.
+  tile_start, tile_end = (
+    jnp.searchsorted(key, jnp.arange(num_tiles), side, method='scan_unrolled').astype(jnp.int32)
+    for side in ('left', 'right')
+  )
+  return TileLists(
+    gaussian, emission, tile_start, tile_end, key, owner, order, counts, ends, ends[-1]
+  )
