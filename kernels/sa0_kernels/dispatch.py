@@ -15,6 +15,10 @@ from sa0_kernels import numba_cache
 # Platform a kernel is compiled for; the others run anywhere or say themselves where they do not.
 _PLATFORMS = {'triton': 'gpu', 'mosaic_gpu': 'gpu', 'mosaic_tpu': 'tpu'}
 
+# What is tried, in this order, when nothing is named: the fastest that has been run and checked on
+# such a device. `xla` runs everywhere.
+_PREFERRED = {'cpu': 'numba', 'gpu': 'triton'}
+
 _foreign = contextvars.ContextVar('_foreign', default=False)
 
 
@@ -53,9 +57,10 @@ def choose(
     NotImplementedError: the chosen one cannot run these inputs; the message says why.
   """
   if name is None:
-    usable = jax.default_backend() == 'cpu' and not missing('numba')
-    if usable and not load(implementations, 'numba').unsupported(*inputs):
-      return _ready('numba')
+    best = _PREFERRED.get(jax.default_backend(), 'xla')
+    usable = best in implementations and not missing(best)
+    if usable and not load(implementations, best).unsupported(*inputs):
+      return _ready(best)
     return 'xla'
   if name not in implementations:
     known = ', '.join(sorted(implementations))
@@ -83,6 +88,11 @@ def missing(name: str) -> str:
   needed, here = _PLATFORMS.get(name), jax.default_backend()
   if needed and needed != here and not _foreign.get():
     return f'it needs a {needed.upper()}, and JAX runs on {here} here'
+  if name == 'triton':
+    if importlib.util.find_spec('jax.experimental.pallas.triton') is None:
+      return f'JAX {jax.__version__} has no Triton backend of Pallas any more'
+    if not _foreign.get() and 'rocm' in jax.devices()[0].client.platform_version.lower():
+      return 'it has only been run on NVIDIA GPUs, and this is ROCm'
   if name == 'mosaic_gpu' and importlib.util.find_spec('absl') is None:
     return 'this part of JAX needs absl: pip install absl-py'
   return ''

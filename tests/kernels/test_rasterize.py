@@ -406,8 +406,9 @@ def test_batch_of_cameras_equals_vmap_equals_loop(implementation):
   assert batched.num_instances.shape == (3,)
   mapped = jax.jit(jax.vmap(one))(views, pinholes, *(jnp.stack([a] * 3) for a in arrays))
   for i in range(3):
-    np.testing.assert_allclose(batched.features[i], loop[i].features, atol=1e-6)
-    np.testing.assert_allclose(mapped.features[i], loop[i].features, atol=1e-6)
+    # XLA fuses and rounds a batch in its own way.
+    np.testing.assert_allclose(batched.features[i], loop[i].features, atol=3e-6)
+    np.testing.assert_allclose(mapped.features[i], loop[i].features, atol=3e-6)
     assert batched.num_instances[i] == loop[i].num_instances
   alone = [gradient(*camera, *arrays) for camera in cameras]
   together = gradient(views, pinholes, *arrays)

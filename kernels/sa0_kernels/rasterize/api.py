@@ -114,7 +114,7 @@ def rasterize(
     features: [n, c] colours or features, 1 ≤ c ≤ 64.
     camera: the camera; with a leading batch the outputs carry the same one.
     config: constants and background; None for the defaults on black.
-    implementation: 'numba', 'xla' or 'reference'; None picks the fastest that can run here.
+    implementation: one of `implementations()`; None picks the fastest that can run here.
 
   Returns:
     The image, its alpha, and what the caller must look at: `overflowed` (see `grow_capacity`) and

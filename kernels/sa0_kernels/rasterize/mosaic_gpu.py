@@ -49,15 +49,17 @@ def _composite_kernel(
   x, y, inside = scalar_loop.pixel_centres(frame, tile)
   zero = x - x  # of the pixels' layout, which constants do not have
 
-  def step(i: Array, carry: tuple) -> tuple:
+  def step(i: Array, row: scalar_loop.Row, carry: tuple) -> tuple:
+    del i
     alive, before, *blended = carry
-    splat = scalar_loop.evaluate(frame.settings, geometry, i, x, y)
+    splat = scalar_loop.evaluate(frame.settings, row.geometry, x, y)
     *light, weight = scalar_loop.pass_through(frame.settings, alive, before, splat.alpha)
-    return *light, *(total + weight * features[i, k] for k, total in enumerate(blended))
+    return *light, *(t + weight * f for t, f in zip(blended, row.features, strict=True))
 
   alive = jnp.where(inside, zero + 1.0, zero)
   carry = (alive, zero + 1.0, *(zero for _ in range(features.shape[1])))
-  _, (_, left, *blended) = scalar_loop.walk(start[tile], end[tile], carry, step)
+  span = (start[tile], end[tile])
+  _, (_, left, *blended) = scalar_loop.walk(span, (geometry, features), carry, step)
   for k, total in enumerate(blended):
     image[tile, k] = total
   transmittance[tile] = left

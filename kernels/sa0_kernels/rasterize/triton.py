@@ -56,15 +56,17 @@ def _composite_kernel(
   channels = features.shape[-1]
   x, y, inside = scalar_loop.pixel_centres(frame, tile)
 
-  def step(i: Array, carry: tuple) -> tuple:
+  def step(i: Array, row: scalar_loop.Row, carry: tuple) -> tuple:
+    del i
     alive, before, blended = carry
-    splat = scalar_loop.evaluate(frame.settings, geometry, i, x, y)
+    splat = scalar_loop.evaluate(frame.settings, row.geometry, x, y)
     *light, weight = scalar_loop.pass_through(frame.settings, alive, before, splat.alpha)
-    return *light, tuple(b + weight * features[i, k] for k, b in enumerate(blended))
+    return *light, tuple(b + weight * f for b, f in zip(blended, row.features, strict=True))
 
   zero = jnp.zeros((frame.pixels,), jnp.float32)
   carry = (inside.astype(jnp.float32), jnp.ones((frame.pixels,), jnp.float32), (zero,) * channels)
-  _, (_, left, blended) = scalar_loop.walk(start[tile], end[tile], carry, step)
+  span = (start[tile], end[tile])
+  _, (_, left, blended) = scalar_loop.walk(span, (geometry, features), carry, step)
   for k in range(channels):
     image[tile, k, :] = blended[k]
   transmittance[tile, :] = left
@@ -86,16 +88,17 @@ def _composite_backward_kernel(
   x, y, inside = scalar_loop.pixel_centres(frame, tile)
   slopes = [cotangent[tile, k, :] for k in range(channels)]
 
-  def step(i: Array, carry: tuple) -> tuple:
+  def step(i: Array, row: scalar_loop.Row, carry: tuple) -> tuple:
     alive, before, behind = carry
-    dx, dy, falloff, unclamped, alpha = scalar_loop.evaluate(frame.settings, geometry, i, x, y)
+    splat = scalar_loop.evaluate(frame.settings, row.geometry, x, y)
+    dx, dy, falloff, unclamped, alpha = splat
     alive, after, weight = scalar_loop.pass_through(frame.settings, alive, before, alpha)
-    shade = sum(slope * features[i, k] for k, slope in enumerate(slopes))
+    shade = sum(slope * f for slope, f in zip(slopes, row.features, strict=True))
     behind = behind - weight * shade
     d_alpha = (before * shade - behind / (1.0 - alpha)) * alive
     d_alpha = jnp.where(alpha == unclamped, d_alpha, 0.0)
     d_exponent = -unclamped * d_alpha
-    a, b, c = (geometry[i, pipeline.CONIC_A + k] for k in range(3))
+    a, b, c = row.geometry[pipeline.CONIC_A : pipeline.OPACITY]
     sum_x, sum_y = jnp.sum(dx * d_exponent), jnp.sum(dy * d_exponent)
     rows[i, 0] = -(a * sum_x + b * sum_y)
     rows[i, 1] = -(c * sum_y + b * sum_x)
@@ -108,7 +111,8 @@ def _composite_backward_kernel(
     return alive, after, behind
 
   carry = (inside.astype(jnp.float32), jnp.ones((frame.pixels,), jnp.float32), behind[tile, :])
-  reached, _ = scalar_loop.walk(start[tile], end[tile], carry, step)
+  span = (start[tile], end[tile])
+  reached, _ = scalar_loop.walk(span, (geometry, features), carry, step)
 
   def clear(i: Array, carry: Array) -> Array:
     for k in range(pipeline.GRADIENTS + channels):
