@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sa0_kernels.camera import Camera
-from sa0_kernels.rasterize import RasterOutput, implementations, rasterize
+from sa0_kernels.rasterize import RasterConfig, RasterOutput, implementations, rasterize
 from sa0_kernels.workload import NUM_GAUSSIANS, standard_workload
 
 CASES = ((256, 3), (512, 3), (512, 32))
@@ -49,12 +49,14 @@ class Case:
     channels: of the features, 1 to 32.
     batch: cameras; 0 is one camera without a batch axis.
     num_gaussians: of the scene.
+    capacity: of the instance buffer; None is the rasterizer's default.
   """
 
   resolution: int
   channels: int
   batch: int = 0
   num_gaussians: int = NUM_GAUSSIANS
+  capacity: int | None = None
 
 
 Arguments = tuple[list[jax.Array], tuple[jax.Array, jax.Array]]
@@ -81,7 +83,10 @@ def render(case: Case, implementation: str | None, arrays: list[jax.Array]) -> R
   size = (case.resolution, case.resolution)
   camera = Camera(jnp.asarray(view, dtype), jnp.asarray(pinhole, dtype), *size)
   means, quats, scales, opacities, features = arrays
-  return rasterize(means, quats, scales, opacities, features, camera, implementation=implementation)
+  config = RasterConfig(capacity=case.capacity)
+  return rasterize(
+    means, quats, scales, opacities, features, camera, config, implementation=implementation
+  )
 
 
 def step(case: Case, implementation: str | None) -> Callable[..., Any]:

@@ -405,10 +405,12 @@ def test_batch_of_cameras_equals_vmap_equals_loop(implementation):
   assert batched.features.shape == (3, scene.height, scene.width, 3)
   assert batched.num_instances.shape == (3,)
   mapped = jax.jit(jax.vmap(one))(views, pinholes, *(jnp.stack([a] * 3) for a in arrays))
+  # XLA fuses a batch in its own way, and a mean may come out a bit different; polynomials about a
+  # tile's middle, large terms that cancel, make more of it.
+  atol = 2e-5 if implementation == 'mosaic_tpu' else 3e-6
   for i in range(3):
-    # XLA fuses and rounds a batch in its own way.
-    np.testing.assert_allclose(batched.features[i], loop[i].features, atol=3e-6)
-    np.testing.assert_allclose(mapped.features[i], loop[i].features, atol=3e-6)
+    np.testing.assert_allclose(batched.features[i], loop[i].features, atol=atol)
+    np.testing.assert_allclose(mapped.features[i], loop[i].features, atol=atol)
     assert batched.num_instances[i] == loop[i].num_instances
   alone = [gradient(*camera, *arrays) for camera in cameras]
   together = gradient(views, pinholes, *arrays)

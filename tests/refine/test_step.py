@@ -14,6 +14,7 @@ from sa0_jax.refine import step as step_lib
 from sa0_jax.refine.config import AntiSpike, LearningRates
 from sa0_jax.refine.frames import load_frames
 from sa0_jax.refine.step import Binding, Subject, clamp_log_scales, initial_state, run_steps
+from tests.precision import rounded_products
 from tests.refine.scenes import CONFIG, small_capture, start_avatar
 
 SPIKE = CONFIG.anti_spike
@@ -55,6 +56,15 @@ def states(config, gaussians, count):
     history.append(state)
     metrics.append(one)
   return history, metrics
+
+
+def test_no_product_is_left_to_the_precision_of_a_device():
+  config = dataclasses.replace(CONFIG, implementation='xla')
+  state = initial_state(config, jax.tree.map(lambda a: a[None], start_avatar().gaussians))
+  one = jnp.asarray(1, jnp.int32)
+  step = functools.partial(run_steps, config=config, capacity=None)
+  traced = jax.make_jaxpr(step)(state, subject(), binding(), one)
+  assert rounded_products(traced.jaxpr) == []
 
 
 def with_spike(**changes):
