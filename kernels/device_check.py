@@ -4,14 +4,14 @@
 
 In this order, so that a machine lent for minutes gives the most: parity with the reference in
 float64 on the standard workload (image, alpha and all gradients), equality of bits over 20 runs,
-and device times of forward and forward + backward at several sizes. Times are differences of loops
-of two lengths inside one program, so launching it does not count. Where torch and gsplat are
-installed, gsplat is timed in the same run. The report is written anew after every step.
+the same of SSIM, and device times of forward and forward + backward at several sizes. Times are
+differences of loops of two lengths inside one program, so launching it does not count. Where torch
+and gsplat are installed, gsplat is timed in the same run. The report is written anew after every
+step.
 """
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import pathlib
 import statistics
@@ -43,7 +43,8 @@ if 'jaxtyping' not in sys.modules:
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sa0_kernels import RasterConfig, bench, grow_capacity, implementations
+from sa0_kernels import bench, implementations, ssim
+from sa0_kernels.ssim import api as ssim_api
 
 # Relative L2 against float64: what flips at the cut-offs allows in float32.
 IMAGE_BOUND, GRADIENT_BOUND = 6e-5, 2e-3
@@ -160,19 +161,12 @@ def device_kernels(program: Program, given: bench.Arguments, calls: int = 10) ->
   return dict(sorted(times.items(), key=lambda item: -item[1]))
 
 
-def enough(name: str, case: bench.Case, given: bench.Arguments) -> bench.Case:
-  """The case with room for all instances: the time of a truncated image means nothing."""
-  output = jax.jit(lambda arrays: bench.render(case, name, arrays))(given[0])
-  grown = grow_capacity(RasterConfig(), output.overflowed, output.num_instances)
-  return dataclasses.replace(case, capacity=grown.capacity) if grown else case
-
-
 def timing(
   name: str, case: bench.Case, bandwidth: float, options: argparse.Namespace
 ) -> dict[str, Any]:
   """Device times of a case, and the memory traffic they amount to."""
   given = bench.arguments(case)
-  case = enough(name, case, given)
+  case = bench.enough(case, name, given)
 
   def forward(arrays: Any, cotangents: Any) -> Any:
     del cotangents
@@ -199,6 +193,33 @@ def timing(
     if options.profile:
       report[way]['kernel_microseconds'] = device_kernels(program, given)
   return report
+
+
+def similarity(name: str, oracle: Any, side: int, repeats: int) -> dict[str, Any]:
+  """Errors, bits and time of SSIM and its gradient."""
+  image, target = _pictures(side)
+
+  def both(arrays: Any, target: Any) -> Any:
+    return jax.value_and_grad(lambda a: ssim(a, target, implementation=name))(arrays[0])
+
+  step = jax.jit(both)
+  value, gradient = step([image], target)
+  error = float(jnp.linalg.norm(gradient - oracle[1]) / jnp.linalg.norm(oracle[1]))
+  equal = all(digest(step([image], target)) == digest((value, gradient)) for _ in range(RUNS))
+  times = loop_milliseconds(looped(both, ([image], target)), ([image], target), repeats)
+  return {
+    'ok': equal and error < 1e-5 and abs(float(value) - float(oracle[0])) < 2e-6,
+    'bit_equal': equal,
+    'gradient_relative_l2': error,
+    'milliseconds_median': statistics.median(times),
+  }
+
+
+def _pictures(side: int, dtype: Any = np.float32) -> tuple[jax.Array, jax.Array]:
+  rng = np.random.default_rng(0)
+  target = rng.random((side, side, 3))
+  image = np.clip(target + 0.2 * rng.normal(size=target.shape), 0, 1)
+  return jnp.asarray(image, dtype), jnp.asarray(target, dtype)
 
 
 def copy_bandwidth(megabytes: int) -> float:
@@ -298,6 +319,7 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
     'unusable': {name: reasons[name] for name in names if reasons[name]},
     'parity': {},
     'determinism': {},
+    'similarity': {},
     'timing': {},
   }
   names = [name for name in names if not reasons[name]]
@@ -315,6 +337,13 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
     keep('parity', name, _attempt(parity, name, small, oracle))
   for name in names:
     keep('determinism', name, _attempt(determinism, name, small, 3 if options.quick else RUNS))
+  side = 64 if options.quick else 512
+  with jax.enable_x64(True):
+    exact = jax.value_and_grad(lambda a, b: ssim(a, b, implementation='reference'))
+    oracle = jax.tree.map(np.asarray, exact(*_pictures(side, np.float64)))
+  for name in names:
+    if name in ssim_api.IMPLEMENTATIONS:
+      keep('similarity', name, _attempt(similarity, name, oracle, side, options.repeats))
   report['copy_bytes_per_second'] = copy_bandwidth(8 if options.quick else 512)
   for case in cases:
     for name in names:
@@ -328,9 +357,8 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
     # Last: after torch's profiler JAX's finds no more kernels.
     for case in cases:
       keep('timing', f'{_label(case)} gsplat', _attempt(gsplat_times, case, options.repeats))
-  report['ok'] = all(
-    report[part][name]['ok'] for part in ('parity', 'determinism') for name in names
-  )
+  checked = ('parity', 'determinism', 'similarity')
+  report['ok'] = all(found['ok'] for part in checked for found in report[part].values())
   keep('timing', 'done', True)
   return report
 

@@ -1,7 +1,13 @@
 """Fixtures of the whole suite."""
 
+import os
+import tempfile
+
 import jaxtyping
 import pytest
+
+# Tile sizes that the user of this machine has tuned are not what is tested.
+os.environ['SA0_TUNING'] = os.path.join(tempfile.gettempdir(), 'sa0-nothing-tuned', 'tuning.json')
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Times the rasterizer on the standard workload and measures its errors.
 
     python -m sa0_kernels.bench --json rasterizer.json
+    python -m sa0_kernels.bench --tune
 
 Times are forward + backward, projection included, through jit, with cotangents given: what one
 optimisation step pays. Errors are relative L2 against the reference in float64, or against an
@@ -23,8 +24,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sa0_kernels import tuning
 from sa0_kernels.camera import Camera
-from sa0_kernels.rasterize import RasterConfig, RasterOutput, implementations, rasterize
+from sa0_kernels.rasterize import (
+  RasterConfig,
+  RasterOutput,
+  grow_capacity,
+  implementations,
+  rasterize,
+  tile_sizes,
+)
 from sa0_kernels.workload import NUM_GAUSSIANS, standard_workload
 
 CASES = ((256, 3), (512, 3), (512, 32))
@@ -50,6 +59,7 @@ class Case:
     batch: cameras; 0 is one camera without a batch axis.
     num_gaussians: of the scene.
     capacity: of the instance buffer; None is the rasterizer's default.
+    tile_size: None is the rasterizer's default.
   """
 
   resolution: int
@@ -57,6 +67,7 @@ class Case:
   batch: int = 0
   num_gaussians: int = NUM_GAUSSIANS
   capacity: int | None = None
+  tile_size: int | None = None
 
 
 Arguments = tuple[list[jax.Array], tuple[jax.Array, jax.Array]]
@@ -83,7 +94,7 @@ def render(case: Case, implementation: str | None, arrays: list[jax.Array]) -> R
   size = (case.resolution, case.resolution)
   camera = Camera(jnp.asarray(view, dtype), jnp.asarray(pinhole, dtype), *size)
   means, quats, scales, opacities, features = arrays
-  config = RasterConfig(capacity=case.capacity)
+  config = RasterConfig(capacity=case.capacity, tile_size=case.tile_size)
   return rasterize(
     means, quats, scales, opacities, features, camera, config, implementation=implementation
   )
@@ -101,6 +112,13 @@ def step(case: Case, implementation: str | None) -> Callable[..., Any]:
     return output, pullback(cotangents)
 
   return run
+
+
+def enough(case: Case, implementation: str | None, given: Arguments) -> Case:
+  """The case with room for all instances: the time of a truncated image means nothing."""
+  output = jax.jit(lambda arrays: render(case, implementation, arrays))(given[0])
+  grown = grow_capacity(RasterConfig(), output.overflowed, output.num_instances)
+  return dataclasses.replace(case, capacity=grown.capacity) if grown else case
 
 
 def results(case: Case, implementation: str, dtype: Any = jnp.float32) -> dict[str, Any]:
@@ -134,12 +152,10 @@ def errors(
   }
 
 
-def measure(
-  implementation: str | None, resolution: int, channels: int, seconds: float = 3.0
-) -> dict[str, Any]:
+def measure(implementation: str | None, case: Case, seconds: float = 3.0) -> dict[str, Any]:
   """Milliseconds of forward + backward, and whether two runs gave the same bits."""
-  case = Case(resolution, channels)
-  run, given = jax.jit(step(case, implementation)), arguments(case)
+  given = arguments(case)
+  run = jax.jit(step(enough(case, implementation, given), implementation))
   begin = time.perf_counter()
   first = jax.block_until_ready(run(*given))
   compile_seconds = time.perf_counter() - begin
@@ -151,8 +167,8 @@ def measure(
     jax.block_until_ready(run(*given))
     times.append(time.perf_counter() - begin)
   return {
-    'resolution': resolution,
-    'channels': channels,
+    'resolution': case.resolution,
+    'channels': case.channels,
     'milliseconds_median': 1e3 * statistics.median(times),
     'milliseconds_min': 1e3 * min(times),
     'runs': len(times),
@@ -186,12 +202,42 @@ def run(names: list[str], oracle_path: str | None = None) -> dict[str, Any]:
     if reasons[name]:
       report['implementations'][name] = {'unusable': reasons[name]}
       continue
-    cases = [measure(name, *case) for case in CASES]
+    cases = [measure(name, Case(*case)) for case in CASES]
     report['implementations'][name] = {
       'cases': cases,
       'errors_256_rgb': errors(name, oracle, Case(256, 3)),
     }
   return report
+
+
+def tune(names: list[str], resolution: int = 512, seconds: float = 2.0) -> dict[str, Any]:
+  """Times every tile size of the named implementations and keeps the fastest for this device.
+
+  Args:
+    names: implementations; those without a choice of tiles, or not usable here, are left out.
+    resolution: side of the image, px.
+    seconds: of measuring, for each case.
+
+  Returns:
+    A JSON-serialisable report: implementation → channels → tile size → milliseconds, and the file.
+  """
+  reasons = implementations()
+  report: dict[str, dict[int, dict[int, float]]] = {}
+  best: dict[str, dict[str, int]] = {}
+  for name in names:
+    sizes = [] if reasons[name] else tile_sizes(name)
+    for channels in (3, 32) if sizes else ():
+      times = {
+        size: measure(name, Case(resolution, channels, tile_size=size), seconds)[
+          'milliseconds_median'
+        ]
+        for size in sizes
+      }
+      report.setdefault(name, {})[channels] = times
+      chosen = min(times, key=times.__getitem__)
+      best.setdefault(name, {})[tuning.channel_class(channels)] = chosen
+      print(f'{name:10} {channels:2} channels: {chosen} px tiles of {times}', flush=True)
+  return {'milliseconds': report, 'file': str(tuning.save(best))}
 
 
 def table(report: dict[str, Any]) -> str:
@@ -223,9 +269,17 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     '--implementation', action='append', choices=sorted(implementations()), help='default: all'
   )
+  parser.add_argument(
+    '--tune', action='store_true', help='keep the fastest tile sizes for this device'
+  )
   options = parser.parse_args(argv)
-  report = run(options.implementation or list(implementations()), options.oracle)
-  print(table(report))
+  names = options.implementation or list(implementations())
+  if options.tune:
+    report = tune(names)
+    print(f'kept in {report["file"]}')
+  else:
+    report = run(names, options.oracle)
+    print(table(report))
   if options.json:
     with open(options.json, 'w') as file:
       json.dump(report, file, indent=2)

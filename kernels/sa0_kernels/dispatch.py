@@ -15,9 +15,12 @@ from sa0_kernels import numba_cache
 # Platform a kernel is compiled for; the others run anywhere or say themselves where they do not.
 _PLATFORMS = {'triton': 'gpu', 'mosaic_gpu': 'gpu', 'mosaic_tpu': 'tpu'}
 
-# What is tried, in this order, when nothing is named: the fastest that has been run and checked on
-# such a device. `xla` runs everywhere.
-_PREFERRED = {'cpu': 'numba', 'gpu': 'triton'}
+# What is tried first when nothing is named: the fastest that has been run and checked on such a
+# device. `xla` runs everywhere.
+_PREFERRED = {
+  'rasterize': {'cpu': 'numba', 'gpu': 'triton'},
+  'ssim': {'cpu': 'numba'},
+}
 
 _foreign = contextvars.ContextVar('_foreign', default=False)
 
@@ -57,7 +60,7 @@ def choose(
     NotImplementedError: the chosen one cannot run these inputs; the message says why.
   """
   if name is None:
-    best = _PREFERRED.get(jax.default_backend(), 'xla')
+    best = preferred(operation)
     usable = best in implementations and not missing(best)
     if usable and not load(implementations, best).unsupported(*inputs):
       return _ready(best)
@@ -72,6 +75,14 @@ def choose(
       f'{operation}: implementation {name!r} cannot run this: ' + '; '.join(reasons)
     )
   return _ready(name)
+
+
+def preferred(operation: str) -> str:
+  """What is tried first on this platform when no implementation is named."""
+  here = jax.default_backend()
+  if here in _PREFERRED[operation]:
+    return _PREFERRED[operation][here]
+  return 'xla'
 
 
 def _ready(name: str) -> str:
@@ -93,6 +104,10 @@ def missing(name: str) -> str:
       return f'JAX {jax.__version__} has no Triton backend of Pallas any more'
     if not _foreign.get() and 'rocm' in jax.devices()[0].client.platform_version.lower():
       return 'it has only been run on NVIDIA GPUs, and this is ROCm'
-  if name == 'mosaic_gpu' and importlib.util.find_spec('absl') is None:
-    return 'this part of JAX needs absl: pip install absl-py'
+  if name == 'mosaic_gpu':
+    if importlib.util.find_spec('absl') is None:
+      return 'this part of JAX needs absl: pip install absl-py'
+    capability = float(getattr(jax.devices()[0], 'compute_capability', '9.0'))
+    if here == 'gpu' and capability < 9.0:
+      return f'it needs compute capability 9.0 (Hopper), this GPU has {capability}'
   return ''

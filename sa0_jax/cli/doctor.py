@@ -36,8 +36,6 @@ def run(args: argparse.Namespace) -> int:
 
 def examine() -> dict[str, Any]:
   """Everything that is known, JSON-serialisable; touches the devices."""
-  from sa0_kernels import implementations
-
   from sa0_jax import __version__
   from sa0_jax.cache import cache_home, is_writable
   from sa0_jax.head.registry import list_heads
@@ -50,7 +48,8 @@ def examine() -> dict[str, Any]:
     'memory_gb': _memory_gb(),
     'packages': {name: _version(name) for name in _PACKAGES},
     **_devices(),
-    'rasterizers': {name: reason or 'usable' for name, reason in implementations().items()},
+    'operations': _operations(),
+    'tuning': _tuning(),
     'heads': [head.to_json() for head in list_heads()],
     'landmark_environment': _landmark_environment(),
     'cache': {
@@ -60,6 +59,35 @@ def examine() -> dict[str, Any]:
       'numba': os.environ.get('NUMBA_CACHE_DIR'),
     },
   }
+
+
+def _operations() -> dict[str, Any]:
+  """Which implementation of each operation runs here by default, and what keeps the others away."""
+  from sa0_kernels import dispatch
+  from sa0_kernels.rasterize import api as rasterize_api
+  from sa0_kernels.ssim import api as ssim_api
+
+  operations = {'rasterize': rasterize_api.IMPLEMENTATIONS, 'ssim': ssim_api.IMPLEMENTATIONS}
+  report = {}
+  for operation, names in operations.items():
+    states = {name: dispatch.missing(name) or 'usable' for name in names}
+    best = dispatch.preferred(operation)
+    report[operation] = {
+      'default': best if states[best] == 'usable' else 'xla',
+      'implementations': states,
+    }
+  return report
+
+
+def _tuning() -> dict[str, Any]:
+  """Tile sizes measured on this machine's devices, or why they cannot be read."""
+  from sa0_kernels import tuning
+
+  path = str(tuning.tuning_file())
+  try:
+    return {'file': path, 'tile_sizes': tuning.load()}
+  except ValueError as error:
+    return {'file': path, 'error': str(error)}
 
 
 def _version(name: str) -> str | None:
@@ -107,6 +135,14 @@ def _landmark_environment() -> dict[str, Any]:
   return {'folder': str(folder), 'installed': (folder / 'bin' / 'python').is_file()}
 
 
+def _tuning_text(tuning: dict[str, Any]) -> str:
+  if 'error' in tuning:
+    return f'tile sizes: {tuning["error"]}'
+  if not tuning['tile_sizes']:
+    return 'tile sizes: not tuned (python -m sa0_kernels.bench --tune)'
+  return f'tile sizes: tuned for {", ".join(tuning["tile_sizes"])}, {tuning["file"]}'
+
+
 def _text(report: dict[str, Any]) -> str:
   memory = f', {report["memory_gb"]:.0f} GB' if report['memory_gb'] else ''
   lines = [
@@ -119,7 +155,11 @@ def _text(report: dict[str, Any]) -> str:
   else:
     devices = ', '.join(f'{d["kind"]} ({d["platform"]} {d["id"]})' for d in report['devices'])
     lines.append(f'devices: {devices}')
-  lines += [f'rasterizer {name}: {state}' for name, state in report['rasterizers'].items()]
+  for operation, found in report['operations'].items():
+    for name, state in found['implementations'].items():
+      chosen = ', the default' if name == found['default'] else ''
+      lines.append(f'{operation:10} {name:11} {state}{chosen}')
+  lines.append(_tuning_text(report['tuning']))
   for head in report['heads']:
     schemes = ', '.join(head['landmarks']) or 'none'
     lines.append(

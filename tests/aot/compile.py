@@ -1,6 +1,7 @@
 """Compiles one kernel, forward and backward, for one accelerator, and tells what came out.
 
     python -m tests.aot.compile sm_90a triton 3
+    python -m tests.aot.compile sm_90a triton ssim
 
 prints one line of JSON. A process of its own, because compilers may abort or hang, and because
 their dumps are asked for in the environment.
@@ -21,13 +22,13 @@ from tests.aot.targets import GPUS, TPUS
 _GAUSSIANS, _SIDE = 2000, 128
 
 
-def main(target: str, implementation: str, channels: int) -> dict:
+def main(target: str, implementation: str, what: str) -> dict:
   """Compiles and reports.
 
   Args:
     target: 'sm_80' … or 'v5e' …
-    implementation: of the rasterizer.
-    channels: of the features.
+    implementation: of the operation.
+    what: channels of the rasterizer's features, or 'ssim'.
   """
   with tempfile.TemporaryDirectory() as dump:
     os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -44,7 +45,7 @@ def main(target: str, implementation: str, channels: int) -> dict:
       os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
       os.environ['LIBTPU_INIT_ARGS'] = f'--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true'
     report: dict = {}
-    for name, compiled, seconds in _compile(target, implementation, channels):
+    for name, compiled, seconds in _compile(target, implementation, what):
       report[name] = {
         'seconds': round(seconds, 1),
         'temporary_bytes': compiled.memory_analysis().temp_size_in_bytes,
@@ -53,7 +54,7 @@ def main(target: str, implementation: str, channels: int) -> dict:
     return report
 
 
-def _compile(target, implementation, channels):
+def _compile(target, implementation, what):
   import jax
   import jax.numpy as jnp
   import numpy as np
@@ -75,8 +76,13 @@ def _compile(target, implementation, channels):
 
   # Compiling XLA's sorts for a TPU takes half a minute and says nothing about our kernels.
   programs = _programs if target in GPUS else _kernels
+  cases = (
+    _similarity(implementation, array)
+    if what == 'ssim'
+    else programs(implementation, int(what), array)
+  )
   with dispatch.allow_other_platforms():
-    for name, function, arguments in programs(implementation, channels, array):
+    for name, function, arguments in cases:
       begin = time.perf_counter()
       compiled = jax.jit(function).lower(*arguments).compile()
       yield name, compiled, time.perf_counter() - begin
@@ -125,6 +131,18 @@ def _kernels(implementation, channels, array):
   yield 'backward', lambda *a: kernels.composite_backward(frame, *a), (instances, *cotangents)
 
 
+def _similarity(implementation, array):
+  """The gradient of the index, which computes the index, too."""
+  import jax
+  from sa0_kernels import ssim
+
+  def index(image, target):
+    return ssim(image, target, implementation=implementation)
+
+  images = (array(_SIDE, _SIDE, 3), array(_SIDE, _SIDE, 3))
+  yield 'backward', jax.value_and_grad(index), images
+
+
 def _registers(dump: str, arch: str) -> dict:
   """Registers and spilled bytes of every kernel of ours, by assembling what was dumped."""
   import nvidia.cuda_nvcc
@@ -171,4 +189,4 @@ def _bundles(dump: str) -> dict:
 
 
 if __name__ == '__main__':
-  print(json.dumps(main(sys.argv[1], sys.argv[2], int(sys.argv[3]))))
+  print(json.dumps(main(*sys.argv[1:4])))

@@ -10,7 +10,12 @@ def test_doctor(sa0):
   code, output, _ = sa0('doctor', '--json')
   assert code == 0
   report = json.loads(output)
-  assert report['rasterizers']['xla'] == 'usable'
+  for operation in ('rasterize', 'ssim'):
+    found = report['operations'][operation]
+    assert found['implementations']['xla'] == 'usable'
+    assert found['implementations']['triton'] == 'it needs a GPU, and JAX runs on cpu here'
+    assert found['default'] == 'numba'
+  assert report['tuning']['tile_sizes'] == {}
   assert report['devices'][0]['platform'] == report['backend']
   assert report['packages']['jax']
   assert report['heads'][0]['name'] == 'procedural'
@@ -18,8 +23,25 @@ def test_doctor(sa0):
   assert report['cache']['writable'] is True
   code, output, _ = sa0('doctor')
   assert code == 0
-  for part in ('rasterizer numba', 'landmark environment', 'devices', 'cores', 'cache'):
+  for part in (
+    'rasterize  numba',
+    'usable, the default',
+    'not tuned',
+    'landmark environment',
+    'devices',
+    'cores',
+    'cache',
+  ):
     assert part in output
+
+
+def test_doctor_says_which_tuned_sizes_are_damaged(sa0, tmp_path, monkeypatch):
+  path = tmp_path / 'tuning.json'
+  path.write_text('{')
+  monkeypatch.setenv('SA0_TUNING', str(path))
+  code, output, _ = sa0('doctor')
+  assert code == 0
+  assert f'tile sizes: {path}: not a table of tile sizes' in output
 
 
 @pytest.fixture

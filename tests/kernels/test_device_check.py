@@ -23,6 +23,8 @@ def test_quick_run_writes_a_whole_report(tmp_path):
   assert report['ok'] is True
   assert report['parity']['xla']['relative_l2']['means'] < 2e-3
   assert report['determinism']['xla']['equal_runs'] == report['determinism']['xla']['runs']
+  assert report['similarity']['xla']['ok'] is True
+  assert report['similarity']['xla']['milliseconds_median'] > 0
   assert set(report['unusable']) == {'triton'}
   timed = [value for key, value in report['timing'].items() if key.endswith(' xla')]
   assert len(timed) == 2

@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sa0_kernels import SsimConfig, ssim
+from sa0_kernels import SsimConfig, dispatch, ssim
+
+# Kernels for accelerators run in Pallas' interpreters here; see test_rasterize.py.
+INTERPRETED = [pytest.param('mosaic_gpu', marks=pytest.mark.interpreter), 'triton', 'mosaic_tpu']
+IMPLEMENTATIONS = ['numba', 'xla', 'reference', *INTERPRETED]
+
+
+@pytest.fixture(autouse=True)
+def other_platforms():
+  with dispatch.allow_other_platforms():
+    yield
 
 
 def images(height=45, width=37, channels=3, seed=0, dtype=np.float32):
@@ -18,6 +28,25 @@ def images(height=45, width=37, channels=3, seed=0, dtype=np.float32):
 @pytest.mark.parametrize('border', ['same', 'valid'])
 @pytest.mark.parametrize('shape', [(45, 37, 3), (11, 11, 1), (70, 13, 4)])
 def test_value_and_gradient_equal_reference(implementation, border, shape):
+  _check_against_reference(implementation, border, shape)
+
+
+@pytest.mark.parametrize('implementation', INTERPRETED)
+@pytest.mark.parametrize(
+  ('border', 'shape'),
+  [
+    ('same', (23, 50, 3)),
+    *(
+      pytest.param(*case, marks=pytest.mark.interpreter)
+      for case in [('valid', (11, 11, 1)), ('valid', (140, 17, 4)), ('same', (150, 140, 2))]
+    ),
+  ],
+)
+def test_kernels_equal_reference(implementation, border, shape):
+  _check_against_reference(implementation, border, shape)
+
+
+def _check_against_reference(implementation, border, shape):
   image, target = images(*shape)
   config = SsimConfig(border)
 
@@ -51,12 +80,26 @@ def test_equal_images_have_index_one_and_no_gradient(implementation):
   assert float(jnp.abs(gradient).max()) < 1e-6
 
 
-@pytest.mark.parametrize('implementation', ['numba', 'xla', 'reference'])
+@pytest.mark.parametrize('implementation', IMPLEMENTATIONS)
 def test_batch_equals_loop(implementation):
-  pairs = [images(seed=s) for s in range(3)]
-  batched = ssim(*(jnp.stack(a) for a in zip(*pairs, strict=True)), implementation=implementation)
-  loop = [ssim(a, b, implementation=implementation) for a, b in pairs]
-  np.testing.assert_allclose(batched, loop, atol=1e-6)
+  """Two batch axes; and the gradient of each image is its own."""
+  pairs = [images(12, 13, 1, seed=s) for s in range(4)]
+  image, target = (jnp.stack(a).reshape(2, 2, 12, 13, 1) for a in zip(*pairs, strict=True))
+
+  def index(image, target):
+    return ssim(image, target, implementation=implementation)
+
+  one = jax.jit(jax.value_and_grad(index))
+  values, gradients = zip(*(one(a, b) for a, b in pairs), strict=True)
+  np.testing.assert_allclose(index(image, target).reshape(-1), values, atol=1e-6)
+  whole = jax.grad(lambda x: jnp.sum(index(x, target)))(image)
+  np.testing.assert_allclose(whole.reshape(-1, 12, 13, 1), gradients, atol=1e-7)
+
+
+def test_kernels_want_float32():
+  image, target = images(dtype=np.float16)
+  with pytest.raises(NotImplementedError, match='computes in float32'):
+    ssim(image, target, implementation='triton')
 
 
 def test_published_definition():

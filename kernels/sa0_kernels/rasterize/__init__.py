@@ -1,6 +1,13 @@
 """The rasterizer: `rasterize` and its types; one module per implementation."""
 
-from sa0_kernels.rasterize.api import implementations, rasterize
+from sa0_kernels.rasterize.api import implementations, rasterize, tile_sizes
 from sa0_kernels.rasterize.types import RasterConfig, RasterOutput, grow_capacity
 
-__all__ = ['RasterConfig', 'RasterOutput', 'grow_capacity', 'implementations', 'rasterize']
+__all__ = [
+  'RasterConfig',
+  'RasterOutput',
+  'grow_capacity',
+  'implementations',
+  'rasterize',
+  'tile_sizes',
+]

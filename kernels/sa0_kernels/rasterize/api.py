@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from sa0_kernels import dispatch
+from sa0_kernels import dispatch, tuning
 from sa0_kernels.camera import Camera
 from sa0_kernels.rasterize.types import (
   MAX_CHANNELS,
@@ -135,6 +135,9 @@ def rasterize(
   _check(inputs, camera)
   settings = Settings(dataclasses.replace(config, background=None), camera.width, camera.height)
   name = dispatch.choose('rasterize', IMPLEMENTATIONS, implementation, settings, inputs)
+  if config.tile_size is None:
+    tile_size = tuning.tuned_tile_size(name, inputs.features.shape[1])
+    settings = settings.with_tile_size(tile_size)
   if inputs.means.shape[0] == 0:
     return _empty(settings, inputs, camera)
   call = functools.partial(_rasterize, name, settings)
@@ -147,3 +150,8 @@ def rasterize(
 def implementations() -> dict[str, str]:
   """Every implementation and why it is not usable here ('' when it is), for reports."""
   return {name: dispatch.missing(name) for name in IMPLEMENTATIONS}
+
+
+def tile_sizes(name: str) -> list[int]:
+  """Tile sides an implementation can be tuned over, px; none where it has one only."""
+  return list(getattr(dispatch.load(IMPLEMENTATIONS, name), 'TILE_SIZES', ()))

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array
 
+from sa0_kernels import interpreters
 from sa0_kernels.rasterize import pipeline, scalar_loop, triton
 from sa0_kernels.rasterize.pipeline import Frame, Instances
 from sa0_kernels.rasterize.types import Settings, SplatInputs
@@ -28,10 +29,6 @@ def unsupported(settings: Settings, inputs: SplatInputs) -> list[str]:
     reasons.append(f'inputs are {inputs.means.dtype}, only float32 is implemented')
   if settings.tile_size(_TILE) != _TILE:
     reasons.append(f'tiles are {_TILE} px, not {settings.tile_size(_TILE)}')
-  if not reasons and jax.default_backend() != 'cpu':
-    capability = float(getattr(jax.devices()[0], 'compute_capability', '0'))
-    if capability < 9.0:
-      reasons.append(f'it needs compute capability 9.0 (Hopper), this GPU has {capability}')
   return reasons
 
 
@@ -65,13 +62,6 @@ def _composite_kernel(
   transmittance[tile] = left
 
 
-def _interpreter() -> Any:
-  """Parameters of the interpreter, which has no public name yet."""
-  from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
-
-  return InterpretGPUParams()
-
-
 def _composite(frame: Frame, instances: Instances) -> tuple[Array, Array]:
   channels = instances.features.shape[1]
   shapes = (
@@ -92,7 +82,9 @@ def _composite(frame: Frame, instances: Instances) -> tuple[Array, Array]:
       interpret=interpret,
     )
 
-  return jax.lax.platform_dependent(*instances, cpu=run(_interpreter()), default=run(None))
+  return jax.lax.platform_dependent(
+    *instances, cpu=run(interpreters.mosaic_gpu()), default=run(None)
+  )
 
 
 KERNELS = pipeline.Kernels(_composite, triton.composite_backward, triton.sum_rows)

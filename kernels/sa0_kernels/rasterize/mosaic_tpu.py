@@ -29,6 +29,7 @@ from sa0_kernels.rasterize.pipeline import Frame, Instances
 from sa0_kernels.rasterize.types import Settings, SplatInputs
 
 _TILE = 16
+TILE_SIZES = (16, 32)  # worth timing; see `tuning`
 _CHUNK = 128  # lanes of a vector register
 _MONOMIALS = 8  # 1, u, v, u², u v, v² and two unused
 _NOTHING = 1e4  # exponent of a Gaussian that is not there: exp(−1e4) is 0 exactly

@@ -28,6 +28,7 @@ with warnings.catch_warnings():
   from jax.experimental.pallas import triton as plt
 
 _TILE = 8
+TILE_SIZES = (8, 16)  # worth timing; see `tuning`
 _PIXELS_PER_WARP = 64
 _ROWS = 16  # instances of one Gaussian added at a time
 

@@ -32,7 +32,8 @@ class RasterConfig:
     near: Gaussians whose centre is closer than this (metres) are not drawn.
     frustum_margin: the projection's Jacobian is evaluated at most this fraction of the half field
       of view outside the image, as gsplat does, so that Gaussians far off screen stay finite.
-    tile_size: tile side of the tiled implementations, px; None lets each choose.
+    tile_size: tile side of the tiled implementations, px; None takes what was tuned on this device
+      (`sa0_kernels.tuning`), else lets each choose.
     capacity: length of the static (Gaussian, tile) instance buffer per image; None derives it from
       the number of Gaussians. See `grow_capacity`.
   """
@@ -110,6 +111,11 @@ class Settings:
   def tile_size(self, default: int) -> int:
     """Tile side, px: the configured one, or the implementation's default."""
     return default if self.config.tile_size is None else self.config.tile_size
+
+  def with_tile_size(self, tile_size: int | None) -> 'Settings':
+    """The same with another tile side, px."""
+    config = dataclasses.replace(self.config, tile_size=tile_size)
+    return dataclasses.replace(self, config=config)
 
   def capacity(self, num_gaussians: int) -> int:
     """Length of the instance buffer: the configured one, or a power of two ≥ 4 N."""

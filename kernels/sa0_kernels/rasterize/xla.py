@@ -22,6 +22,7 @@ from sa0_kernels.rasterize.segments import sum_sorted_segments
 from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs
 
 _TILE = 16
+TILE_SIZES = (8, 16, 32)  # worth timing; see `tuning`
 _CHUNK = 32  # Gaussians per step of a group
 _GROUP = 16  # tiles walked together
 _HIGHEST = jax.lax.Precision.HIGHEST  # accelerators would otherwise round products to TF32 or bf16

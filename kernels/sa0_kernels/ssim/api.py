@@ -13,6 +13,9 @@ from sa0_kernels.typing import ArrayLike
 
 IMPLEMENTATIONS = {
   'numba': 'sa0_kernels.ssim.numba_cpu',
+  'triton': 'sa0_kernels.ssim.triton',
+  'mosaic_gpu': 'sa0_kernels.ssim.mosaic_gpu',
+  'mosaic_tpu': 'sa0_kernels.ssim.mosaic_tpu',
   'xla': 'sa0_kernels.ssim.xla',
   'reference': 'sa0_kernels.ssim.reference',
 }
@@ -52,7 +55,8 @@ def ssim(
     image: [*batch, h, w, c] in [0, data_range].
     target: the same shape.
     config: border handling and range; None for the defaults.
-    implementation: 'numba', 'xla' or 'reference'; None picks the fastest that can run here.
+    implementation: 'numba', 'triton', 'mosaic_gpu', 'mosaic_tpu', 'xla' or 'reference'; None picks
+      the fastest that can run here.
 
   Returns:
     [*batch] the index, 1 for equal images.

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sa0_kernels.ssim import formula
 from sa0_kernels.ssim.types import RADIUS, WINDOW, SsimConfig
 
 
@@ -29,23 +30,12 @@ def _blur(x: Float[Array, 'h w c']) -> Float[Array, 'h w c']:
   return x
 
 
-def _parts(config: SsimConfig, image: Array, target: Array) -> tuple[Array, Array, Array, Array]:
+def _parts(config: SsimConfig, image: Array, target: Array) -> formula.Similarity:
   """SSIM per pixel, and its derivatives by mean(a), E[aa] and E[ab]."""
-  c1, c2 = config.stabilizers
   channels = image.shape[-1]
-  moments = [image, target, image * image, target * target, image * target]
-  blurred = _blur(jnp.concatenate(moments, axis=-1))
-  mean_a, mean_b, e_aa, e_bb, e_ab = (
-    blurred[..., i * channels : (i + 1) * channels] for i in range(5)
-  )
-  a1 = 2 * mean_a * mean_b + c1
-  a2 = 2 * (e_ab - mean_a * mean_b) + c2
-  b1 = mean_a * mean_a + mean_b * mean_b + c1
-  b2 = e_aa - mean_a * mean_a + e_bb - mean_b * mean_b + c2
-  inverse = 1.0 / (b1 * b2)
-  ratio = a1 * a2 * inverse
-  d_mean = 2 * mean_b * (a2 - a1) * inverse - 2 * mean_a * ratio * (1.0 / b1 - 1.0 / b2)
-  return ratio, d_mean, -ratio / b2, 2 * a1 * inverse
+  blurred = _blur(jnp.concatenate(formula.products(image, target), axis=-1))
+  moments = (blurred[..., i * channels : (i + 1) * channels] for i in range(5))
+  return formula.similarity(formula.Moments(*moments), config.stabilizers)
 
 
 def _inside(config: SsimConfig, image: Array) -> Array:
@@ -60,7 +50,7 @@ def _inside(config: SsimConfig, image: Array) -> Array:
 
 def index(config: SsimConfig, image: Array, target: Array) -> Array:
   """Mean SSIM."""
-  return jnp.sum(_parts(config, image, target)[0] * _inside(config, image))
+  return jnp.sum(_parts(config, image, target).ratio * _inside(config, image))
 
 
 def forward(config: SsimConfig, image: Array, target: Array) -> tuple[Array, Any]:
@@ -75,5 +65,5 @@ def backward(config: SsimConfig, residuals: Any, cotangent: Array) -> Array:
   channels = image.shape[-1]
   weight = cotangent * _inside(config, image)
   blurred = _blur(jnp.concatenate([d * weight for d in derivatives], axis=-1))
-  d_mean, d_aa, d_ab = (blurred[..., i * channels : (i + 1) * channels] for i in range(3))
-  return d_mean + 2 * image * d_aa + target * d_ab
+  first, second, third = (blurred[..., i * channels : (i + 1) * channels] for i in range(3))
+  return formula.gradient(image, target, (first, second, third))
