@@ -4,9 +4,11 @@ from sa0_kernels.camera import Camera
 from sa0_kernels.rasterize import (
   RasterConfig,
   RasterOutput,
+  TileLists,
   grow_capacity,
   implementations,
   rasterize,
+  tile_lists,
 )
 from sa0_kernels.ssim import SsimConfig, ssim
 
@@ -15,8 +17,10 @@ __all__ = [
   'RasterConfig',
   'RasterOutput',
   'SsimConfig',
+  'TileLists',
   'grow_capacity',
   'implementations',
   'rasterize',
   'ssim',
+  'tile_lists',
 ]

@@ -30,6 +30,11 @@ def ssim_rgb(image: Float[Array, 'h w c'], target: Float[Array, 'h w c']) -> Flo
   return ssim_index(jnp.clip(image, 0.0, 1.0), target, SsimConfig('valid'))
 
 
+def ssim_padded(image: Float[Array, 'h w c'], target: Float[Array, 'h w c']) -> Float[Array, '']:
+  """SSIM as the code of 3D Gaussian splatting computes it: zeros around, averaged everywhere."""
+  return ssim_index(jnp.clip(image, 0.0, 1.0), target, SsimConfig('same'))
+
+
 def ssim_gray(image: Float[Array, 'h w 3'], target: Float[Array, 'h w 3']) -> Float[Array, '']:
   """SSIM of the luminance, as the GAGAvatar family reports it."""
   luma = jnp.asarray(_LUMA, image.dtype)

@@ -26,6 +26,7 @@ class FrameScores(NamedTuple):
   psnr: Float[Array, '']
   psnr_inside_matte: Float[Array, '']
   ssim: Float[Array, '']
+  ssim_padded: Float[Array, '']
   ssim_gray: Float[Array, '']
   max_aspect_ratio: Float[Array, '']
 
@@ -38,6 +39,7 @@ class Scores:
   psnr: float
   psnr_inside_matte: float
   ssim: float
+  ssim_padded: float
   ssim_gray: float
   max_aspect_ratio: float
 
@@ -68,6 +70,7 @@ def _score_frame(
       output.features, target, (matte > 0.5).astype(jnp.float32)
     ),
     ssim=image_metrics.ssim_rgb(output.features, target),
+    ssim_padded=image_metrics.ssim_padded(output.features, target),
     ssim_gray=image_metrics.ssim_gray(output.features, target),
     max_aspect_ratio=jnp.exp(jnp.max(jnp.where(inside, aspect, 0.0))),
   )

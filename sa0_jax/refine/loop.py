@@ -370,6 +370,7 @@ def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -
   report = {
     'psnr': tested.psnr,
     'ssim': tested.ssim,
+    'ssim_padded': tested.ssim_padded,
     'ssim_gray': tested.ssim_gray,
     'psnr_inside_matte': tested.psnr_inside_matte,
     'psnr_train': train.psnr,

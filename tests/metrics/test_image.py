@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import correlate1d
 
-from sa0_jax.metrics.image import psnr, ssim_gray, ssim_rgb
+from sa0_jax.metrics.image import psnr, ssim_gray, ssim_padded, ssim_rgb
 
 
 def pair(seed=0, noise=0.1, shape=(40, 33, 3)):
@@ -75,7 +75,16 @@ def test_ssim_gray_equals_scipy_on_opencvs_luminance():
   assert got == pytest.approx(expected, abs=2e-5)
 
 
-@pytest.mark.parametrize('metric', [psnr, ssim_rgb, ssim_gray])
+def test_ssim_padded_counts_every_pixel_of_an_image_with_zeros_around():
+  """Zeros around both images and the windows that are then inside: what zero padding means."""
+  image, target = pair(seed=2)
+  around = [(5, 5), (5, 5), (0, 0)]
+  expected = float(ssim_rgb(*(jnp.pad(a, around) for a in (image, target))))
+  assert float(ssim_padded(image, target)) == pytest.approx(expected, abs=1e-6)
+  assert abs(expected - float(ssim_rgb(image, target))) > 1e-4
+
+
+@pytest.mark.parametrize('metric', [psnr, ssim_rgb, ssim_padded, ssim_gray])
 def test_less_noise_scores_higher(metric):
   scores = [float(metric(*pair(noise=n))) for n in (0.2, 0.1, 0.05, 0.0)]
   assert scores == sorted(scores)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from sa0_kernels.rasterize.types import (
   RasterOutput,
   Settings,
   SplatInputs,
+  TileLists,
 )
 from sa0_kernels.typing import ArrayLike
 
@@ -90,6 +92,40 @@ def _empty(settings: Settings, inputs: SplatInputs, camera: Camera) -> RasterOut
   )
 
 
+def _prepare(
+  gaussians: tuple[ArrayLike, ...],
+  camera: Camera,
+  config: RasterConfig | None,
+  implementation: str | None,
+) -> tuple[str, Settings, SplatInputs]:
+  """Checks a call and picks what runs it."""
+  config = RasterConfig() if config is None else config
+  means, *_, features = gaussians
+  dtype = jnp.result_type(means, features)
+  background = config.background
+  if background is None:
+    background = jnp.zeros(jnp.shape(features)[-1:], dtype)
+  arrays = (*gaussians, background, camera.world_to_camera, camera.intrinsics)
+  inputs = SplatInputs._make((*(jnp.asarray(a, dtype) for a in arrays), config.lists))
+  _check(inputs, camera)
+  constants = dataclasses.replace(config, background=None, lists=None)
+  settings = Settings(constants, camera.width, camera.height)
+  name = dispatch.choose('rasterize', IMPLEMENTATIONS, implementation, settings, inputs)
+  if config.tile_size is None and config.lists is None:
+    tile_size = tuning.tuned_tile_size(name, inputs.features.shape[1])
+    settings = settings.with_tile_size(tile_size)
+  return name, settings, inputs
+
+
+def _for_every_camera(
+  call: Callable[[SplatInputs], Any], inputs: SplatInputs, camera: Camera
+) -> Any:
+  """A batch of cameras looks at the same Gaussians."""
+  for _ in camera.batch_shape:
+    call = jax.vmap(call, in_axes=(SplatInputs(*(None,) * 6, 0, 0, 0),))  # type: ignore[arg-type]
+  return call(inputs)
+
+
 def rasterize(
   means: Float[ArrayLike, 'n 3'],
   quats: Float[ArrayLike, 'n 4'],
@@ -124,27 +160,53 @@ def rasterize(
     ValueError: shapes do not fit together, or the implementation is unknown.
     NotImplementedError: the named implementation cannot run these inputs; the message says why.
   """
-  config = RasterConfig() if config is None else config
-  dtype = jnp.result_type(means, features)
-  background = config.background
-  if background is None:
-    background = jnp.zeros(jnp.shape(features)[-1:], dtype)
-  view, intrinsics = camera.world_to_camera, camera.intrinsics
-  arrays = (means, quats, scales, opacities, features, background, view, intrinsics)
-  inputs = SplatInputs._make(jnp.asarray(a, dtype) for a in arrays)
-  _check(inputs, camera)
-  settings = Settings(dataclasses.replace(config, background=None), camera.width, camera.height)
-  name = dispatch.choose('rasterize', IMPLEMENTATIONS, implementation, settings, inputs)
-  if config.tile_size is None:
-    tile_size = tuning.tuned_tile_size(name, inputs.features.shape[1])
-    settings = settings.with_tile_size(tile_size)
+  name, settings, inputs = _prepare(
+    (means, quats, scales, opacities, features), camera, config, implementation
+  )
   if inputs.means.shape[0] == 0:
     return _empty(settings, inputs, camera)
   call = functools.partial(_rasterize, name, settings)
-  axes: Any = (None,) * 6 + (0, 0)  # a batch of cameras looks at the same Gaussians
-  for _ in camera.batch_shape:
-    call = jax.vmap(call, in_axes=(SplatInputs._make(axes),))
-  return call(inputs)
+  return _for_every_camera(call, inputs, camera)
+
+
+def tile_lists(
+  means: Float[ArrayLike, 'n 3'],
+  quats: Float[ArrayLike, 'n 4'],
+  scales: Float[ArrayLike, 'n 3'],
+  opacities: Float[ArrayLike, ' n'],
+  camera: Camera,
+  config: RasterConfig | None = None,
+  implementation: str | None = None,
+) -> TileLists:
+  """Depth order and tile lists of Gaussians, to be kept as `RasterConfig.lists`.
+
+  For steps in which the geometry stands still: optimising colours, or rendering several sets of
+  features. `rasterize` then sorts nothing.
+
+  Args:
+    means, quats, scales, opacities, camera, config, implementation: as of `rasterize`, and the same
+      as of the calls that the lists are for.
+
+  Returns:
+    The lists, with the leading axes of the camera. Where `num_instances` exceeds the capacity they
+    are truncated, and every image made with them says `overflowed`.
+
+  Raises:
+    ValueError: shapes do not fit together, or the implementation is unknown.
+    NotImplementedError: the implementation keeps no lists, as `numba` and `reference`.
+  """
+  features = jnp.zeros((jnp.shape(means)[0], 1), jnp.result_type(means))
+  gaussians = (means, quats, scales, opacities, features)
+  name, settings, inputs = _prepare(gaussians, camera, config, implementation)
+  module = dispatch.load(IMPLEMENTATIONS, name)
+  if not hasattr(module, 'tile_lists'):
+    raise NotImplementedError(
+      f'tile_lists: implementation {name!r} lists the Gaussians of every tile itself; '
+      "name one that keeps lists, such as implementation='xla'"
+    )
+  # Not the tuned size, which depends on the channels of the calls to come.
+  settings = settings.with_tile_size(None if config is None else config.tile_size)
+  return _for_every_camera(functools.partial(module.tile_lists, settings), inputs, camera)
 
 
 def implementations() -> dict[str, str]:

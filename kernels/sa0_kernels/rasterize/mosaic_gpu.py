@@ -95,4 +95,4 @@ def frame(settings: Settings) -> Frame:
   return Frame(settings, _TILE)
 
 
-forward, render, backward = pipeline.entry_points(KERNELS, frame)
+forward, render, backward, tile_lists = pipeline.entry_points(KERNELS, frame)

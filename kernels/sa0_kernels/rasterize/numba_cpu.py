@@ -42,6 +42,8 @@ def unsupported(settings: Settings, inputs: SplatInputs) -> list[str]:
     reasons.append(f'it runs on CPU, the default device is {jax.default_backend()}')
   if settings.tile_size(TILE) != TILE:
     reasons.append(f'its tiles are {TILE} px, tile_size={settings.config.tile_size}')
+  if inputs.lists is not None:
+    reasons.append('it lists the Gaussians of every tile itself and takes no config.lists')
   return reasons
 
 
@@ -218,6 +220,13 @@ def _int(*shape: int) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(shape, np.int32)
 
 
+def _arrays(settings: Settings, inputs: SplatInputs) -> tuple[Array, ...]:
+  """What becomes `_Scene` on the host."""
+  *arrays, lists = inputs
+  del lists  # None: see `unsupported`
+  return (*arrays, _constants(settings, inputs.intrinsics))
+
+
 def _call_forward(settings: Settings, inputs: SplatInputs, keep_lists: bool) -> Any:
   n, channels = inputs.features.shape
   size = (settings.height, settings.width)
@@ -227,7 +236,7 @@ def _call_forward(settings: Settings, inputs: SplatInputs, keep_lists: bool) -> 
     tiles = _num_tiles(*size)
     results += [_float(n, SPLAT_COLUMNS), _int(n), _int(n + 1), _int(tiles + 1)]
     results += [_int(capacity), _int(capacity)]
-  scene = (*inputs, _constants(settings, inputs.intrinsics))
+  scene = _arrays(settings, inputs)
   return host_call.call('sa0_rasterize_forward', results, *scene)
 
 
@@ -261,11 +270,11 @@ def backward(
 ) -> SplatInputs:
   """Gradients of every input."""
   inputs, lists, images = residuals
-  scene = (*inputs, _constants(settings, inputs.intrinsics))
+  scene = _arrays(settings, inputs)
   results = [_float(*a.shape) for a in inputs[:5]] + [_float(numba_project.CAMERA_GRADIENTS)]
   *gradients, d_camera = host_call.call(
     'sa0_rasterize_backward', results, *scene, *lists, *images, d_features, d_alpha
   )
   d_pose = jnp.zeros((4, 4), d_camera.dtype).at[:3].set(d_camera[:12].reshape(3, 4))
   d_background = jnp.einsum('hw,hwc->c', images[1], d_features)
-  return SplatInputs._make((*gradients, d_background, d_pose, d_camera[12:]))
+  return SplatInputs._make((*gradients, d_background, d_pose, d_camera[12:], None))

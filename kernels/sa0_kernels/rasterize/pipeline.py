@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from sa0_kernels.projection import conic_from_covariance
 from sa0_kernels.rasterize import reference, xla_binning
 from sa0_kernels.rasterize.segments import sum_sorted_segments
-from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs
+from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs, TileLists
 
 # Columns of `Instances.geometry`; there are eight, so that rows stay aligned.
 X, Y, CONIC_A, CONIC_B, CONIC_C, OPACITY, EXPONENT_MAX = range(7)
@@ -235,7 +235,7 @@ class _Residuals(NamedTuple):
 
 
 def _gather(
-  frame: Frame, lists: xla_binning.TileLists, geometry: Array, features: Array
+  frame: Frame, lists: TileLists, geometry: Array, features: Array
 ) -> tuple[Instances, GaussianRows]:
   """The rows of every tile's Gaussians, lists aligned, and where each Gaussian's rows went."""
   m, align = lists.gaussian.shape[0], frame.align
@@ -270,7 +270,8 @@ def forward(kernels: Kernels, frame: Frame, inputs: SplatInputs) -> tuple[Raster
   settings = frame.settings
   clean, projection, exponent_max = reference.sanitize(settings, inputs)
   conic = conic_from_covariance(projection.covariance)
-  lists = xla_binning.build_tile_lists(settings, frame.tile, projection, conic, exponent_max)
+  projected = (projection, conic, exponent_max)
+  lists = xla_binning.tile_lists_of(settings, frame.tile, projected, inputs.lists)
   columns = (
     projection.xy,
     conic,
@@ -325,11 +326,13 @@ class EntryPoints(NamedTuple):
     forward: (settings, inputs) → the image, and what `backward` needs.
     render: (settings, inputs) → the image without keeping anything for gradients.
     backward: (settings, residuals, d_features [h, w, c], d_alpha [h, w]) → all gradients.
+    tile_lists: (settings, inputs) → what the image is composited by.
   """
 
   forward: Callable[[Settings, SplatInputs], tuple[RasterOutput, Any]]
   render: Callable[[Settings, SplatInputs], RasterOutput]
   backward: Callable[[Settings, Any, Array, Array], SplatInputs]
+  tile_lists: Callable[[Settings, SplatInputs], TileLists]
 
 
 def entry_points(kernels: Kernels, frame: Callable[[Settings], Frame]) -> EntryPoints:
@@ -346,4 +349,10 @@ def entry_points(kernels: Kernels, frame: Callable[[Settings], Frame]) -> EntryP
   ) -> SplatInputs:
     return backward(kernels, frame(settings), residuals, d_features, d_alpha)
 
-  return EntryPoints(forward_of, render, backward_of)
+  def tile_lists(settings: Settings, inputs: SplatInputs) -> TileLists:
+    _, projection, exponent_max = reference.sanitize(settings, inputs)
+    conic = conic_from_covariance(projection.covariance)
+    tile = frame(settings).tile
+    return xla_binning.build_tile_lists(settings, tile, projection, conic, exponent_max)
+
+  return EntryPoints(forward_of, render, backward_of, tile_lists)

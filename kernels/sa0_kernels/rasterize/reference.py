@@ -24,9 +24,9 @@ _DEFAULT_CAPACITY = 2048  # Gaussians per block
 
 
 def unsupported(settings: Settings, inputs: SplatInputs) -> list[str]:
-  """Reasons why this implementation cannot run these inputs: none, ever."""
-  del settings, inputs
-  return []
+  """Reasons why this implementation cannot run these inputs."""
+  del settings
+  return [] if inputs.lists is None else ['it sorts in every call and takes no config.lists']
 
 
 def sanitize(
@@ -60,6 +60,8 @@ def sanitize(
   # α ≥ alpha_min  ⇔  exponent ≤ log(opacity / alpha_min); negative means nothing to draw.
   exponent_max = jnp.log(jnp.maximum(jax.lax.stop_gradient(opacities), 1e-12) / config.alpha_min)
   visible = projection.visible & valid & (exponent_max > 0)
+  # Lists that were kept may name a Gaussian that has gone behind the camera since.
+  exponent_max = jnp.where(visible, exponent_max, -1.0)
   clean = inputs._replace(opacities=opacities, features=features)
   return clean, projection._replace(valid=valid, visible=visible), exponent_max
 

@@ -215,4 +215,4 @@ def frame(settings: Settings) -> Frame:
   return Frame(settings, settings.tile_size(_TILE))
 
 
-forward, render, backward = pipeline.entry_points(KERNELS, frame)
+forward, render, backward, tile_lists = pipeline.entry_points(KERNELS, frame)

@@ -16,6 +16,37 @@ def _static(default: object) -> object:
   return dataclasses.field(default=default, metadata={'static': True})
 
 
+class TileLists(NamedTuple):
+  """(Gaussian, tile) instances in two orders.
+
+  *Emission* order: Gaussians front to back, the tiles of each in sequence. *Tile* order: sorted by
+  tile, depth order kept inside.
+
+  Attributes:
+    gaussian: [m] Gaussian of each instance, tile order; padding and misses at the end.
+    emission: [m] emission index of each instance, tile order.
+    tile_start: [tiles] first instance of each tile.
+    tile_end: [tiles] where its instances end.
+    tile: [m] tile of each instance, tile order; `tiles` for padding and misses.
+    owner: [m] rank (in depth order) of each instance's Gaussian, emission order, ascending.
+    order: [n] Gaussians in depth order.
+    counts: [n] instances of each Gaussian before the exact test, depth order.
+    ends: [n] where they end in emission order.
+    num_instances: [] true number of instances, before the exact test.
+  """
+
+  gaussian: Int[Array, ' m']
+  emission: Int[Array, ' m']
+  tile_start: Int[Array, ' tiles']
+  tile_end: Int[Array, ' tiles']
+  tile: Int[Array, ' m']
+  owner: Int[Array, ' m']
+  order: Int[Array, ' n']
+  counts: Int[Array, ' n']
+  ends: Int[Array, ' n']
+  num_instances: Int[Array, '']
+
+
 @pytree.register
 @dataclasses.dataclass(frozen=True)
 class RasterConfig:
@@ -36,6 +67,9 @@ class RasterConfig:
       (`sa0_kernels.tuning`), else lets each choose.
     capacity: length of the static (Gaussian, tile) instance buffer per image; None derives it from
       the number of Gaussians. See `grow_capacity`.
+    lists: what `tile_lists` made of the same Gaussians, or None. With it nothing is sorted: for
+      steps that change features and opacities only. Depth order and tiles are then as they were,
+      whatever has moved since; opacities that have grown are cut where their old footprint ended.
   """
 
   background: Float[ArrayLike, ' c'] | None = None
@@ -47,6 +81,7 @@ class RasterConfig:
   frustum_margin: float = _static(0.3)  # type: ignore[assignment]
   tile_size: int | None = _static(None)  # type: ignore[assignment]
   capacity: int | None = _static(None)  # type: ignore[assignment]
+  lists: TileLists | None = None
 
   def __post_init__(self) -> None:
     if not 0.0 < self.alpha_max < 1.0 or not 0.0 < self.alpha_min < self.alpha_max:
@@ -88,7 +123,7 @@ class RasterOutput:
 
 
 class SplatInputs(NamedTuple):
-  """Every differentiable input of one image, in the order of the gradients."""
+  """Every input of one image; all but the kept lists are differentiable."""
 
   means: Float[Array, 'n 3']
   quats: Float[Array, 'n 4']
@@ -98,6 +133,7 @@ class SplatInputs(NamedTuple):
   background: Float[Array, ' c']
   world_to_camera: Float[Array, '4 4']
   intrinsics: Float[Array, ' 4']
+  lists: TileLists | None = None
 
 
 @dataclasses.dataclass(frozen=True)

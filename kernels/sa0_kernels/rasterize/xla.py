@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from sa0_kernels.projection import conic_from_covariance
 from sa0_kernels.rasterize import reference, xla_binning
 from sa0_kernels.rasterize.segments import sum_sorted_segments
-from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs
+from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs, TileLists
 
 _TILE = 16
 TILE_SIZES = (8, 16, 32)  # worth timing; see `tuning`
@@ -254,7 +254,8 @@ def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]
   """The image, and what `backward` needs."""
   tile = settings.tile_size(_TILE)
   splats, projection, exponent_max = _splats(settings, inputs)
-  lists = xla_binning.build_tile_lists(settings, tile, projection, splats.conic, exponent_max)
+  projected = (projection, splats.conic, exponent_max)
+  lists = xla_binning.tile_lists_of(settings, tile, projected, inputs.lists)
   walks, places = _walks(settings, tile, lists)
   blended, transmittance = jax.lax.map(
     lambda walk: _composite(settings, splats, lists.gaussian, walk), walks
@@ -269,6 +270,13 @@ def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]
     num_invalid=jnp.sum(~projection.valid).astype(jnp.int32),
   )
   return output, (inputs, lists, image, transmittance)
+
+
+def tile_lists(settings: Settings, inputs: SplatInputs) -> TileLists:
+  """What `forward` composites by."""
+  splats, *projected = _splats(settings, inputs)
+  tile = settings.tile_size(_TILE)
+  return xla_binning.build_tile_lists(settings, tile, projected[0], splats.conic, projected[1])
 
 
 def render(settings: Settings, inputs: SplatInputs) -> RasterOutput:

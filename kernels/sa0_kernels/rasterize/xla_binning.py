@@ -7,38 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from sa0_kernels.projection import Projection
-from sa0_kernels.rasterize.types import Settings
-
-
-class TileLists(NamedTuple):
-  """(Gaussian, tile) instances in two orders.
-
-  *Emission* order: Gaussians front to back, the tiles of each in sequence. *Tile* order: sorted by
-  tile, depth order kept inside.
-
-  Attributes:
-    gaussian: [m] Gaussian of each instance, tile order; padding and misses at the end.
-    emission: [m] emission index of each instance, tile order.
-    tile_start: [tiles] first instance of each tile.
-    tile_end: [tiles] where its instances end.
-    tile: [m] tile of each instance, tile order; `tiles` for padding and misses.
-    owner: [m] rank (in depth order) of each instance's Gaussian, emission order, ascending.
-    order: [n] Gaussians in depth order.
-    counts: [n] instances of each Gaussian before the exact test, depth order.
-    ends: [n] where they end in emission order.
-    num_instances: [] true number of instances, before the exact test.
-  """
-
-  gaussian: Int[Array, ' m']
-  emission: Int[Array, ' m']
-  tile_start: Int[Array, ' tiles']
-  tile_end: Int[Array, ' tiles']
-  tile: Int[Array, ' m']
-  owner: Int[Array, ' m']
-  order: Int[Array, ' n']
-  counts: Int[Array, ' n']
-  ends: Int[Array, ' n']
-  num_instances: Int[Array, '']
+from sa0_kernels.rasterize.types import Settings, TileLists
 
 
 class Footprints(NamedTuple):
@@ -156,3 +125,27 @@ def build_tile_lists(
   return TileLists(
     gaussian, emission, tile_start, tile_end, key, owner, order, counts, ends, ends[-1]
   )
+
+
+def tile_lists_of(
+  settings: Settings,
+  tile: int,
+  projected: tuple[Projection, Float[Array, 'n 3'], Float[Array, ' n']],
+  kept: TileLists | None,
+) -> TileLists:
+  """The lists to composite by: those the caller kept, or new ones.
+
+  Raises:
+    ValueError: the kept lists are of another image size, tile size, or number of Gaussians.
+  """
+  if kept is None:
+    return build_tile_lists(settings, tile, *projected)
+  n = projected[0].xy.shape[0]
+  num_tiles = -(-settings.width // tile) * -(-settings.height // tile)
+  if kept.tile_start.shape != (num_tiles,) or kept.order.shape != (n,):
+    raise ValueError(
+      f'rasterize: config.lists are of {kept.order.shape[-1]} Gaussians and '
+      f'{kept.tile_start.shape[-1]} tiles, this image has {n} and {num_tiles} of {tile} px: '
+      'make them with the same camera, configuration and implementation'
+    )
+  return kept

@@ -73,6 +73,7 @@ class TrackConfig:
   photometric: tuple[PhotometricConfig, ...] = (
     PhotometricConfig(resolution=128, uv_size=96, visits=120),
     PhotometricConfig(resolution=256, uv_size=96, visits=40, rate=0.7),
+    PhotometricConfig(resolution=256, uv_size=128, visits=36, rate=0.8),
   )
 
   def __post_init__(self) -> None:
