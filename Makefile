@@ -27,7 +27,7 @@ test-slow: $(VENV)/.installed-dev  ## tests that take minutes
 test-mediapipe: $(VENV)/.installed-dev  ## installs the landmark network (about 1 GB) when first run
 	$(PYTEST) -m mediapipe
 
-test-parity: $(VENV)/.installed-parity  ## against torch and smplx
+test-parity: $(VENV)/.installed-parity  ## against torch, smplx, transformers and lpips
 	$(PYTEST) -m parity
 
 test-interpreter: $(VENV)/.installed-dev  ## kernels whose interpreter is slow
@@ -79,4 +79,5 @@ $(AOT)/.installed: $(INPUTS) tests/aot/constraints.txt
 
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(PIP) install --quiet -c constraints.txt -e '.[cpu,dev,torch-parity]'
+	$(PIP) install --quiet --no-deps lpips==0.1.4
 	touch $@

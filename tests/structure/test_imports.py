@@ -18,7 +18,7 @@ LAYERS = (
   {'avatar'},
   {'render'},
   {'capture'},
-  {'export', 'refine'},
+  {'export', 'generator', 'refine'},
   {'__init__', 'config', 'configs'},
   {'cli'},
 )
@@ -33,7 +33,7 @@ PLACES = {
   'mediapipe': ('sa0_jax/capture/track/worker.py',),
   'torch': (),
   'tensorflow': (),
-  'flax': (),
+  'flax': ('sa0_jax/generator/',),
 }
 # Import name → distribution, where they differ.
 DISTRIBUTIONS = {

@@ -1,0 +1,1 @@
+"""The feed-forward generator: from a few source images to the Gaussians of an avatar."""
