@@ -30,6 +30,7 @@ __all__ = [
   'export',
   'load_capture',
   'load_head',
+  'reconstruct',
   'refine',
   'render',
   'track',
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
   from sa0_jax.capture.capture import Capture, load_capture
   from sa0_jax.capture.track.track import track
   from sa0_jax.export.export import export
+  from sa0_jax.generator.reconstruct import reconstruct
   from sa0_jax.head.model import HeadCodes, HeadModel
   from sa0_jax.head.registry import load_head
   from sa0_jax.refine.config import RefineConfig
@@ -59,6 +61,7 @@ else:
     'export': 'sa0_jax.export.export',
     'load_capture': 'sa0_jax.capture.capture',
     'load_head': 'sa0_jax.head.registry',
+    'reconstruct': 'sa0_jax.generator.reconstruct',
     'refine': 'sa0_jax.refine.loop',
     'track': 'sa0_jax.capture.track.track',
     'render': 'sa0_jax.render',

@@ -171,7 +171,7 @@ def _write_preview(
   result: 'RefineResult', capture: 'Capture', settings: 'RefineConfig', path: pathlib.Path
 ) -> None:
   """Filmed beside rendered on the held-out frames, then the avatar from a swinging camera."""
-  from sa0_jax.refine.frames import split_held_out
+  from sa0_jax.capture.frames import split_held_out
   from sa0_jax.refine.preview import comparison
   from sa0_jax.video import write_video
 

@@ -15,7 +15,9 @@ from sa0_jax.cli.errors import EXPECTED, Interrupted, error_line
 
 # Modules of this package with `add_parser(subparsers)`; they import what they need when they run,
 # so that --help is quick.
-COMMANDS = ('demo', 'track', 'refine', 'render', 'export', 'head', 'bench', 'doctor')
+COMMANDS = (
+  *('demo', 'track', 'reconstruct', 'refine', 'render', 'export', 'head', 'bench', 'doctor'),
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -129,7 +129,7 @@ def _write_preview(
 ) -> None:
   import numpy as np
 
-  from sa0_jax.refine.frames import split_held_out
+  from sa0_jax.capture.frames import split_held_out
   from sa0_jax.refine.preview import comparison
   from sa0_jax.video import write_video
 

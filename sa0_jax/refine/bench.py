@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from sa0_kernels.rasterize.types import next_power_of_two
 
+from sa0_jax.capture.frames import load_frames
 from sa0_jax.capture.initialize import initialize_avatar
 from sa0_jax.capture.studio import StudioConfig, film
 from sa0_jax.head.registry import load_head
 from sa0_jax.refine.config import AntiSpike, RefineConfig
-from sa0_jax.refine.frames import load_frames
 from sa0_jax.refine.step import Binding, RefineState, StepMetrics, Subject, initial_state, run_steps
 
 

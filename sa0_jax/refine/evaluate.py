@@ -11,11 +11,11 @@ from jaxtyping import Array, Float
 from sa0_kernels import RasterConfig, grow_capacity
 
 from sa0_jax.avatar.gaussians import BoundGaussians
+from sa0_jax.capture.frames import FrameArrays
 from sa0_jax.losses.aspect import log_aspect
 from sa0_jax.losses.photometric import composite
 from sa0_jax.metrics import image as image_metrics
 from sa0_jax.refine.config import RefineConfig
-from sa0_jax.refine.frames import FrameArrays
 from sa0_jax.refine.step import Binding
 from sa0_jax.render import pose_gaussians
 

@@ -16,13 +16,13 @@ from sa0_kernels.rasterize.types import next_power_of_two
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
+from sa0_jax.capture.frames import FrameArrays, load_frames, split_held_out
 from sa0_jax.capture.initialize import initialize_avatar
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
 from sa0_jax.refine.checkpoint import CheckpointStore
 from sa0_jax.refine.config import RefineConfig
 from sa0_jax.refine.evaluate import Scores, score_frames
-from sa0_jax.refine.frames import FrameArrays, load_frames, split_held_out
 from sa0_jax.refine.step import (
   Binding,
   RefineState,

@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from sa0_kernels import RasterConfig, pytree
 
 from sa0_jax.avatar.gaussians import BoundGaussians
+from sa0_jax.capture.frames import FrameArrays
 from sa0_jax.losses import photometric
 from sa0_jax.losses.aspect import aspect_loss
 from sa0_jax.refine.config import AntiSpike, RefineConfig
-from sa0_jax.refine.frames import FrameArrays
 from sa0_jax.render import pose_gaussians
 
 _FAMILIES = ('position', 'rotation', 'scale', 'opacity', 'color')  # of BoundGaussians' fields

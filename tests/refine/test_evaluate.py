@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sa0_jax.capture.frames import load_frames
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.aspect import log_aspect
 from sa0_jax.refine.evaluate import score_frames
-from sa0_jax.refine.frames import load_frames
 from sa0_jax.refine.step import Binding
 from sa0_jax.render import pose_gaussians
 from tests.refine.scenes import CONFIG, small_capture, start_avatar, target_avatar

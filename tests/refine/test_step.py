@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sa0_jax.capture.frames import load_frames
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.photometric import composite
 from sa0_jax.refine import step as step_lib
 from sa0_jax.refine.config import AntiSpike, LearningRates
-from sa0_jax.refine.frames import load_frames
 from sa0_jax.refine.step import Binding, Subject, clamp_log_scales, initial_state, run_steps
 from tests.precision import rounded_products
 from tests.refine.scenes import CONFIG, small_capture, start_avatar

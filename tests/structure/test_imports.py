@@ -19,6 +19,7 @@ LAYERS = (
   {'render'},
   {'capture'},
   {'export', 'generator', 'refine'},
+  {'train'},
   {'__init__', 'config', 'configs'},
   {'cli'},
 )

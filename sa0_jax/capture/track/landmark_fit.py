@@ -130,6 +130,18 @@ def _similarity(
   return rotation, scale, mean_target - scale * rotation @ mean_source
 
 
+def expression_is_seen(head: HeadModel) -> np.ndarray:
+  """[e] which expression directions landmarks can tell: all but those of hair.
+
+  Hair beside the face carries a few landmarks of its oval along. An optimiser that takes steps of
+  one size, however small the gradient, would explain their errors by hair that hangs anywhere.
+  """
+  seen = np.ones(head.num_expression, bool)
+  for index, name in enumerate(head.expression_names):
+    seen[index] = not name.startswith(SWAY_PREFIX)
+  return seen
+
+
 def expression_is_named(head: HeadModel) -> np.ndarray:
   """[e] which expression directions are activations in [0, 1] rather than centred modes."""
   named = np.zeros(head.num_expression, bool)
@@ -238,6 +250,7 @@ def _optimize(
   parameters: FitParameters,
   arrays: LandmarkArrays,
   data: tuple[Array, Array, Array],
+  seen: Array,
   *,
   config: FitConfig,
   size: tuple[int, int],
@@ -250,6 +263,10 @@ def _optimize(
     parameters, state = carry
     gradient, error = jax.grad(_cost, has_aux=True)(parameters, arrays, data, config, size)
     updates, state = adam.update(gradient, state)
+    expression = jnp.where(seen, updates.codes.expression, 0.0)
+    updates = dataclasses.replace(
+      updates, codes=dataclasses.replace(updates.codes, expression=expression)
+    )
     slow = schedule(index)
     codes = {
       name: getattr(parameters.codes, name) - slow * rate * getattr(updates.codes, name)
@@ -290,5 +307,6 @@ def fit_landmarks(
     jnp.asarray(targets.weights, jnp.float32),
     jnp.asarray(expression_is_named(head)),
   )
-  parameters, error = _optimize(parameters, arrays, data, config=config, size=size)
+  seen = jnp.asarray(expression_is_seen(head))
+  parameters, error = _optimize(parameters, arrays, data, seen, config=config, size=size)
   return parameters, float(error)

@@ -1,4 +1,4 @@
-"""A capture's frames as arrays the optimiser draws from."""
+"""A capture's frames as arrays: what networks and optimisers draw from."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ class FrameArrays:
   Attributes:
     images: [t, h, w, 3] colour, as filmed.
     mattes: [t, h, w] 255 where the pixel belongs to the head.
-    vertices: [t, v, 3] posed mesh; codes are frozen during refinement, so it is posed once.
+    vertices: [t, v, 3] posed mesh; codes do not change, so it is posed once.
     world_to_camera: [t, 4, 4].
     intrinsics: [t, 4], of these images.
   """

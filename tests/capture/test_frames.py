@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sa0_jax.capture.capture import MemoryImages
+from sa0_jax.capture.frames import load_frames, split_held_out
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.registry import load_head
-from sa0_jax.refine.frames import load_frames, split_held_out
 from tests.refine.scenes import SIZE, small_capture
 
 

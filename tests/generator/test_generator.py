@@ -1,0 +1,217 @@
+"""The whole generator, small: its sources are a set, and what is frozen stays so."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from sa0_jax.avatar.avatar import Avatar
+from sa0_jax.capture.frames import load_frames
+from sa0_jax.generator.checkpoint import load_generator, save_generator
+from sa0_jax.generator.decoder import optical_axis
+from sa0_jax.generator.dpt import DptConfig
+from sa0_jax.generator.generator import (
+  FRONTAL_VIEW,
+  Generator,
+  GeneratorConfig,
+  Rig,
+  visible_share,
+)
+from sa0_jax.generator.reconstruct import pack_sources, reconstruct
+from sa0_jax.generator.style_unet import StyleUNetConfig
+from sa0_jax.generator.vit import VIT_PRESETS
+from sa0_jax.head.model import HeadCodes
+from sa0_jax.head.registry import load_head
+from tests.refine.scenes import small_capture
+
+SIZE, UV = 64, 32
+TINY = GeneratorConfig(
+  encoder=VIT_PRESETS['tiny'],
+  dpt=DptConfig(level_channels=(8, 8, 8, 8), features=8, out_channels=6),
+  unet=StyleUNetConfig(size=UV, channels=(8, 12, 16), in_channels=9, style_dim=16),
+  uv_size=UV,
+  image_size=SIZE,
+)
+
+
+@functools.cache
+def rig():
+  return Rig.from_head(load_head(), UV)
+
+
+@functools.cache
+def frames():
+  return load_frames(small_capture(), load_head(), SIZE)
+
+
+@functools.cache
+def generator(**changed):
+  made = Generator(dataclasses.replace(TINY, **changed), rngs=nnx.Rngs(0))
+  # Nothing is at its silent start, so that nothing hides.
+  keys = iter(jax.random.split(jax.random.key(1), 1000))
+  return jax.tree.map(lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), made)
+
+
+@jax.jit
+def encode(model, sources):
+  return model.encode(sources, rig().arrays.uv)
+
+
+@jax.jit
+def decode(model, identity, view, codes):
+  return model.decode(identity, view, codes, rig().arrays.rest)
+
+
+def codes(position=2):
+  return jax.tree.map(lambda a: jnp.asarray(a)[None], small_capture().frame_codes(position))
+
+
+FRONT = jnp.asarray([FRONTAL_VIEW])
+
+
+@pytest.mark.parametrize('pool', ['mean', 'attention'])
+def test_the_order_of_sources_does_not_matter(pool):
+  one, other = (
+    encode(generator(pool=pool), pack_sources(frames(), p)) for p in ([0, 1, 3], [3, 0, 1])
+  )
+  for a, b in zip(one, other, strict=True):
+    assert float(jnp.abs(a).max()) > 0.01
+    np.testing.assert_allclose(a, b, atol=2e-6 * float(jnp.abs(a).max()) + 1e-6)
+
+
+def test_padding_changes_nothing_and_one_source_is_not_pooled():
+  packed = pack_sources(frames(), [1])
+  alone = jax.tree.map(lambda a: a[:, :1], packed)
+  spoiled = packed._replace(
+    image=packed.image.at[:, 1:].set(0.7), vertices=packed.vertices.at[:, 1:].add(0.01)
+  )
+  for a, b in zip(encode(generator(), packed), encode(generator(), spoiled), strict=True):
+    np.testing.assert_array_equal(a, b)
+  # Another program: equal up to rounding, not to the bit.
+  for a, b in zip(encode(generator(), packed), encode(generator(), alone), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_more_sources_say_something_else():
+  one, two = (encode(generator(), pack_sources(frames(), p)) for p in ([0], [0, 2]))
+  assert float(jnp.abs(one.features - two.features).max()) > 1e-3
+
+
+def test_the_residual_does_not_see_the_view_and_opacity_not_the_codes():
+  identity = encode(generator(), pack_sources(frames(), [0]))
+  side = jnp.asarray([[0.6, 0.0, -0.8]])
+  front, aside = (decode(generator(), identity, v, codes()) for v in (FRONT, side))
+  for a, b in zip(front.residual, aside.residual, strict=True):
+    assert float(jnp.abs(a).max()) > 1e-4
+    np.testing.assert_array_equal(a, b)
+  assert float(jnp.abs(front.maps.position - aside.maps.position).max()) > 1e-5
+  other = decode(generator(), identity, FRONT, codes(1))
+  np.testing.assert_array_equal(front.maps.opacity_logit, other.maps.opacity_logit)
+  assert float(jnp.abs(front.maps.color_logit - other.maps.color_logit).max()) > 1e-5
+
+
+def test_an_untrained_residual_is_nothing():
+  fresh = Generator(TINY, rngs=nnx.Rngs(0))
+  identity = encode(fresh, pack_sources(frames(), [0]))
+  for part in decode(fresh, identity, FRONT, codes()).residual:
+    np.testing.assert_array_equal(part, np.zeros_like(part))
+
+
+@pytest.mark.parametrize('train', [False, True])
+def test_gradients_reach_the_encoder_only_when_asked(train):
+  @jax.jit
+  def slopes(model, sources):
+    return jax.grad(lambda m: jnp.sum(m.encode(sources, rig().arrays.uv).features))(model)
+
+  gradient = slopes(generator(train_encoder=train), pack_sources(frames(), [0, 1]))
+  moved = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(nnx.state(gradient.encoder)))
+  assert (moved > 0) == train
+  assert float(jnp.abs(gradient.dpt.out.kernel[...]).max()) > 0
+
+
+def test_weights_of_visibility_average_over_those_that_see():
+  seen = jnp.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])[None, :, None]  # k = 3, two texels
+  share = visible_share(seen, jnp.asarray([[True, True, False]]))
+  np.testing.assert_allclose(share[0, :, 0], [[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]])
+  share = visible_share(seen, jnp.asarray([[True, True, True]]))
+  np.testing.assert_allclose(share[0, :, 0, 0], [1.5, 1.5, 0.0])
+  assert encode(generator(visibility=True), pack_sources(frames(), [0, 1])).rgb.shape[2] == 3
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+  path = tmp_path / 'g.npz'
+  save_generator(path, generator())
+  again = load_generator(path)
+  assert again.config == TINY
+  for a, b in zip(jax.tree.leaves(generator()), jax.tree.leaves(again), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    (
+      lambda a: a.pop('parameters/dpt/out/bias'),
+      r'parameters/dpt/out/bias of shape \[6\] is missing',
+    ),
+    (lambda a: a.update({'parameters/dpt/out/bias': np.zeros(3, 'f')}), r'\[3\], expected'),
+    (lambda a: a.update({'parameters/x': np.zeros(3, 'f')}), 'is not part of the model'),
+    (lambda a: a.update({'config': np.array('{}')}), 'not a configuration'),
+    (lambda a: a.update({'format': np.array(['sa0-generator', '9'])}), 'version 9'),
+    (lambda a: a.update({'format': np.array(['x', '1'])}), 'not a generator file'),
+    (
+      lambda a: a.update({'parameters/dpt/out/bias': np.full(6, np.nan, 'f')}),
+      'not finite',
+    ),
+  ],
+)
+def test_a_wrong_checkpoint_is_one_clear_line(tmp_path, change, message):
+  from sa0_jax import archive
+
+  path = tmp_path / 'g.npz'
+  save_generator(path, generator())
+  arrays = dict(archive.read_arrays(path))
+  change(arrays)
+  archive.write_arrays(path, arrays)
+  with pytest.raises(ValueError, match=message) as error:
+    load_generator(path)
+  assert '\n' not in str(error.value)
+
+
+def test_reconstruct_bakes_an_avatar_that_can_be_kept(tmp_path):
+  avatar = reconstruct(small_capture(), [0, 3], generator())
+  assert avatar.n == rig().arrays.uv.layout.n
+  avatar.save(tmp_path / 'x.sa0')
+  assert Avatar.load(tmp_path / 'x.sa0').n == avatar.n
+  identity = encode(generator(), pack_sources(frames(), [0, 3]))
+  neutral = HeadCodes.neutral(load_head(), (1,))
+  expected = decode(generator(), identity, FRONT, neutral).gaussians
+  np.testing.assert_allclose(avatar.gaussians.position, expected.position[0], atol=1e-5)
+
+
+@pytest.mark.parametrize('sources', [[], [0, 1, 2, 3, 4], [1, 1], [99], [-1]])
+def test_sources_that_are_not_there_are_refused(sources):
+  with pytest.raises(ValueError, match='source frame'):
+    reconstruct(small_capture(), sources, generator())
+
+
+def test_sizes_that_do_not_fit_are_refused():
+  sources = pack_sources(frames(), [0])
+  five = jax.tree.map(lambda a: jnp.concatenate([a, a[:, :1]], axis=1), sources)
+  with pytest.raises(ValueError, match='1 to 4 sources, got 5'):
+    generator().encode(five, rig().arrays.uv)
+  with pytest.raises(ValueError, match='this generator takes 64 x 64'):
+    generator().encode(sources._replace(image=sources.image[:, :, :32, :32]), rig().arrays.uv)
+  with pytest.raises(ValueError, match='UV layout is of 16 texels'):
+    generator().encode(sources, Rig.from_head(load_head(), 16).arrays.uv)
+  with pytest.raises(FileNotFoundError, match='without a trained generator'):
+    reconstruct(small_capture(), [0])
+
+
+def test_the_frontal_view_is_that_of_a_camera_before_the_face():
+  axis = optical_axis(small_capture().frame_camera(0))
+  np.testing.assert_allclose(axis, FRONTAL_VIEW, atol=1e-6)
