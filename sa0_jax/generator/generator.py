@@ -266,8 +266,8 @@ class Generator(nnx.Module):
 
 
 def visible_share(
-  visibility: Float[Array, 'b k r r'], mask: Bool[Array, 'b k']
-) -> Float[Array, 'b k r r']:
+  visibility: Float[Array, 'b k rows columns'], mask: Bool[Array, 'b k']
+) -> Float[Array, 'b k rows columns']:
   """Weights that turn a mean over the sources into one over those that see a texel.
 
   Where none does, all count as without the test; the mean of the weights over the sources is 1.

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Key
 _FIR = (0.125, 0.375, 0.375, 0.125)  # [1, 3, 3, 1] / 8
 _SLOPE, _GAIN = 0.2, math.sqrt(2.0)  # of leaky ReLUs, and what keeps their variance
 _EPSILON = 1e-8
+_QUIET = 0.1  # of layers that change what passes by: they begin near doing nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +77,13 @@ def activate(x: Float[Array, '*shape']) -> Float[Array, '*shape']:
 
 
 def _convolve(
-  x: Float[Array, 'b h w i'], kernel: Float[Array, 'kh kw i o'], stride: int = 1
-) -> Float[Array, 'b h2 w2 o']:
+  x: Float[Array, 'b h w i'], kernel: Float[Array, 'kh kw i o']
+) -> Float[Array, 'b h w o']:
   pad = kernel.shape[0] // 2
   return jax.lax.conv_general_dilated(
     x,
     kernel.astype(x.dtype),
-    (stride, stride),
+    (1, 1),
     [(pad, pad)] * 2,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     precision=_precision(x.dtype),
@@ -121,8 +122,10 @@ def double(x: Float[Array, 'b h w c']) -> Float[Array, 'b h2 w2 c']:
 class EqualLinear(nnx.Module):
   """Linear layer with equalised learning rate: weights of unit variance, scaled in use."""
 
-  def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs, bias: float = 0.0):
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), (inputs, outputs)))
+  def __init__(
+    self, inputs: int, outputs: int, *, rngs: nnx.Rngs, bias: float = 0.0, std: float = 1.0
+  ):
+    self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs)))
     self.bias = nnx.Param(jnp.full(outputs, bias, jnp.float32))
 
   def __call__(self, x: Float[Array, 'b i']) -> Float[Array, 'b o']:
@@ -134,16 +137,16 @@ class EqualLinear(nnx.Module):
 class EqualConv(nnx.Module):
   """Convolution with equalised learning rate."""
 
-  def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, stride: int = 1):
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), (size, size, inputs, outputs)))
+  def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, std: float = 1.0):
+    kernel = jax.random.normal(rngs.params(), (size, size, inputs, outputs))
+    self.kernel = nnx.Param(std * kernel)
     self.bias = nnx.Param(jnp.zeros(outputs))
-    self.stride = stride
 
-  def __call__(self, x: Float[Array, 'b h w i']) -> Float[Array, 'b h2 w2 o']:
+  def __call__(self, x: Float[Array, 'b h w i']) -> Float[Array, 'b h w o']:
     """In the dtype of x."""
     height, width, inputs, _ = self.kernel.shape
     kernel = self.kernel[...] / math.sqrt(height * width * inputs)
-    return _convolve(x, kernel, self.stride) + self.bias[...].astype(x.dtype)
+    return _convolve(x, kernel) + self.bias[...].astype(x.dtype)
 
 
 def modulated_convolution(
@@ -178,7 +181,7 @@ class StyledConv(nnx.Module):
   def __init__(self, inputs: int, outputs: int, config: StyleUNetConfig, *, rngs: nnx.Rngs):
     self.kernel = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs, outputs)))
     self.bias = nnx.Param(jnp.zeros(outputs))
-    self.style = EqualLinear(config.style_dim, inputs, rngs=rngs, bias=1.0)
+    self.style = EqualLinear(config.style_dim, inputs, rngs=rngs, bias=1.0, std=_QUIET)
     if config.noise:
       self.strength = nnx.Param(jnp.zeros(()))
 
@@ -199,7 +202,7 @@ class SpatialTransform(nnx.Module):
   def __init__(self, channels: int, config: StyleUNetConfig, *, rngs: nnx.Rngs):
     self.from_map = EqualConv(channels, channels, 1, rngs=rngs)
     self.from_style = EqualLinear(config.style_dim, channels, rngs=rngs)
-    self.out = EqualConv(channels, 2 * channels, 1, rngs=rngs)
+    self.out = EqualConv(channels, 2 * channels, 1, rngs=rngs, std=_QUIET)
 
   def __call__(
     self,
@@ -239,7 +242,7 @@ class UpBlock(nnx.Module):
     self.merge = StyledConv(total, channels, config, rngs=rngs)
     self.transform = SpatialTransform(channels, config, rngs=rngs)
     self.out = nnx.Param(jax.random.normal(rngs.params(), (1, 1, channels, config.out_channels)))
-    self.out_style = EqualLinear(config.style_dim, channels, rngs=rngs, bias=1.0)
+    self.out_style = EqualLinear(config.style_dim, channels, rngs=rngs, bias=1.0, std=_QUIET)
 
   def __call__(
     self,

@@ -77,7 +77,7 @@ def test_bfloat16_is_near_float32():
   assert 0 < float(error) < 0.03
 
 
-def test_refusals():
+def test_refusals(unchecked_shapes):
   maps, cls, image = inputs()
   with pytest.raises(ValueError, match='3 maps, this head takes 4'):
     head()(maps[:3], cls, image)

@@ -32,7 +32,7 @@ SIZE, UV = 64, 32
 TINY = GeneratorConfig(
   encoder=VIT_PRESETS['tiny'],
   dpt=DptConfig(level_channels=(8, 8, 8, 8), features=8, out_channels=6),
-  unet=StyleUNetConfig(size=UV, channels=(8, 12, 16), in_channels=9, style_dim=16),
+  unet=StyleUNetConfig(size=UV, channels=(8, 12), in_channels=9, style_dim=16),
   uv_size=UV,
   image_size=SIZE,
 )
@@ -57,13 +57,21 @@ def generator(**changed):
 
 
 @jax.jit
+def _encode(model, sources, uv):
+  return model.encode(sources, uv)
+
+
 def encode(model, sources):
-  return model.encode(sources, rig().arrays.uv)
+  return _encode(model, sources, rig().arrays.uv)
 
 
 @jax.jit
+def _decode(model, identity, view, codes, rest):
+  return model.decode(identity, view, codes, rest)
+
+
 def decode(model, identity, view, codes):
-  return model.decode(identity, view, codes, rig().arrays.rest)
+  return _decode(model, identity, view, codes, rig().arrays.rest)
 
 
 def codes(position=2):
@@ -93,7 +101,7 @@ def test_padding_changes_nothing_and_one_source_is_not_pooled():
     np.testing.assert_array_equal(a, b)
   # Another program: equal up to rounding, not to the bit.
   for a, b in zip(encode(generator(), packed), encode(generator(), alone), strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-5)
+    np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 def test_more_sources_say_something_else():
@@ -124,10 +132,11 @@ def test_an_untrained_residual_is_nothing():
 @pytest.mark.parametrize('train', [False, True])
 def test_gradients_reach_the_encoder_only_when_asked(train):
   @jax.jit
-  def slopes(model, sources):
-    return jax.grad(lambda m: jnp.sum(m.encode(sources, rig().arrays.uv).features))(model)
+  def slopes(model, sources, uv):
+    return jax.grad(lambda m: jnp.sum(m.encode(sources, uv).features))(model)
 
-  gradient = slopes(generator(train_encoder=train), pack_sources(frames(), [0, 1]))
+  sources = jax.tree.map(lambda a: a[:, :1], pack_sources(frames(), [0]))
+  gradient = slopes(generator(train_encoder=train), sources, rig().arrays.uv)
   moved = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(nnx.state(gradient.encoder)))
   assert (moved > 0) == train
   assert float(jnp.abs(gradient.dpt.out.kernel[...]).max()) > 0
@@ -199,7 +208,7 @@ def test_sources_that_are_not_there_are_refused(sources):
     reconstruct(small_capture(), sources, generator())
 
 
-def test_sizes_that_do_not_fit_are_refused():
+def test_sizes_that_do_not_fit_are_refused(unchecked_shapes):
   sources = pack_sources(frames(), [0])
   five = jax.tree.map(lambda a: jnp.concatenate([a, a[:, :1]], axis=1), sources)
   with pytest.raises(ValueError, match='1 to 4 sources, got 5'):

@@ -38,8 +38,12 @@ def batch() -> Batch:
 
 
 @functools.partial(jax.jit, static_argnames='config')
+def _value_and_gradient(model, arrays, key, config):
+  return jax.value_and_grad(objective, has_aux=True)(model, *arrays, key, config)
+
+
 def value_and_gradient(model, key, config):
-  return jax.value_and_grad(objective, has_aux=True)(model, batch(), rig().arrays, key, config)
+  return _value_and_gradient(model, (batch(), rig().arrays), key, config)
 
 
 def test_a_few_steps_learn_and_are_deterministic():
