@@ -68,6 +68,7 @@ def test_a_batch_is_its_images():
   np.testing.assert_allclose(both[1:], one, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32():
   maps, cls, image = inputs()
   exact = run(head(), maps, cls, image)

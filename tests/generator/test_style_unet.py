@@ -118,6 +118,7 @@ def test_a_batch_is_its_images():
   np.testing.assert_allclose(run(model, uv, cls)[1:], run(model, uv[1:], cls[1:]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_recomputing_changes_no_gradient():
   uv, cls = inputs()
 
@@ -130,6 +131,7 @@ def test_recomputing_changes_no_gradient():
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32():
   exact, low = run(network(), *inputs()), run(network(jnp.bfloat16), *inputs())
   assert low.dtype == jnp.float32
