@@ -10,7 +10,11 @@ from sa0_kernels import Camera, RasterConfig, dispatch, grow_capacity, rasterize
 
 from tests.kernels.scenes import random_scene
 
-KEEPERS = ['xla', 'triton', 'mosaic_tpu', pytest.param('mosaic_gpu', marks=pytest.mark.interpreter)]
+KEEPERS = [
+  'xla',
+  'triton',
+  *(pytest.param(name, marks=pytest.mark.interpreter) for name in ('mosaic_tpu', 'mosaic_gpu')),
+]
 SCENE = random_scene(60, 33, 21)
 
 
