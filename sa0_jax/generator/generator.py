@@ -284,6 +284,12 @@ FRONTAL_VIEW = (0.0, 0.0, -1.0)
 
 
 @jax.jit
+def encode(generator: Generator, sources: Sources, uv: UVArrays) -> Identity:
+  """`Generator.encode`, compiled."""
+  return generator.encode(sources, uv)
+
+
+@jax.jit
 def _bake(
   generator: Generator, identity: Identity, codes: HeadCodes, rest: RestGaussians
 ) -> BoundGaussians:

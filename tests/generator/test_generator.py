@@ -21,7 +21,8 @@ from sa0_jax.generator.generator import (
   Rig,
   visible_share,
 )
-from sa0_jax.generator.reconstruct import pack_sources, reconstruct
+from sa0_jax.generator.reconstruct import reconstruct
+from sa0_jax.generator.sources import pack_sources
 from sa0_jax.generator.style_unet import StyleUNetConfig
 from sa0_jax.generator.vit import VIT_PRESETS
 from sa0_jax.head.model import HeadCodes

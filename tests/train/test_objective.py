@@ -12,7 +12,7 @@ from flax import nnx
 from sa0_kernels import Camera
 
 from sa0_jax.generator.generator import Generator
-from sa0_jax.generator.reconstruct import pack_sources
+from sa0_jax.generator.sources import pack_sources
 from sa0_jax.losses.stage1 import LossWeights
 from sa0_jax.train.objective import Batch, ObjectiveConfig, Targets, objective
 from tests.generator.test_generator import TINY, codes, frames, rig
