@@ -166,7 +166,7 @@ def timing(
 ) -> dict[str, Any]:
   """Device times of a case, and the memory traffic they amount to."""
   given = bench.arguments(case)
-  case = bench.enough(case, name, given)
+  case = bench.with_room(case, jax.jit(lambda arrays: bench.render(case, name, arrays))(given[0]))
 
   def forward(arrays: Any, cotangents: Any) -> Any:
     del cotangents

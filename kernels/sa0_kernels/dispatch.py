@@ -61,10 +61,7 @@ def choose(
   """
   if name is None:
     best = preferred(operation)
-    usable = best in implementations and not missing(best)
-    if usable and not load(implementations, best).unsupported(*inputs):
-      return _ready(best)
-    return 'xla'
+    return _ready(best) if not load(implementations, best).unsupported(*inputs) else 'xla'
   if name not in implementations:
     known = ', '.join(sorted(implementations))
     raise ValueError(f'{operation}: no implementation {name!r}; there are {known}')
@@ -78,10 +75,12 @@ def choose(
 
 
 def preferred(operation: str) -> str:
-  """What is tried first on this platform when no implementation is named."""
+  """What is tried first on this machine when no implementation is named."""
   here = jax.default_backend()
   if here in _PREFERRED[operation]:
-    return _PREFERRED[operation][here]
+    best = _PREFERRED[operation][here]
+    if not missing(best):
+      return best
   return 'xla'
 
 
@@ -107,7 +106,8 @@ def missing(name: str) -> str:
   if name == 'mosaic_gpu':
     if importlib.util.find_spec('absl') is None:
       return 'this part of JAX needs absl: pip install absl-py'
-    capability = float(getattr(jax.devices()[0], 'compute_capability', '9.0'))
-    if here == 'gpu' and capability < 9.0:
-      return f'it needs compute capability 9.0 (Hopper), this GPU has {capability}'
+    if here == 'gpu':
+      capability = float(getattr(jax.devices()[0], 'compute_capability', '0'))
+      if capability < 9.0:
+        return f'it needs compute capability 9.0 (Hopper), this GPU has {capability}'
   return ''

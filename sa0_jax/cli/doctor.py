@@ -70,11 +70,9 @@ def _operations() -> dict[str, Any]:
   operations = {'rasterize': rasterize_api.IMPLEMENTATIONS, 'ssim': ssim_api.IMPLEMENTATIONS}
   report = {}
   for operation, names in operations.items():
-    states = {name: dispatch.missing(name) or 'usable' for name in names}
-    best = dispatch.preferred(operation)
     report[operation] = {
-      'default': best if states[best] == 'usable' else 'xla',
-      'implementations': states,
+      'default': dispatch.preferred(operation),
+      'implementations': {name: dispatch.missing(name) or 'usable' for name in names},
     }
   return report
 

@@ -63,6 +63,23 @@ class ProgressLine:
     self.write(f'{done}/{total} {unit}  {rate:.1f}/s  {left} left', force=force)
 
 
+class StageProgress:
+  """Turns the tracker's reports into progress lines, with a rate for every stage."""
+
+  def __init__(self, line: ProgressLine):
+    """Writes to a line."""
+    self._line = line
+    self._stage = ''
+
+  def __call__(self, stage: str, done: int, total: int) -> None:
+    """What the tracker calls."""
+    if stage != self._stage:
+      self._stage = stage
+      self._line.restart(done)
+    unit = f'{stage.replace("_", " ")} {"steps" if "photometric" in stage else "frames"}'
+    self._line.count(done, total, unit, force=done == total)
+
+
 def duration(seconds: float) -> str:
   """'9 s', '3 min 05 s' or '2 h 10 min'."""
   whole = round(seconds)

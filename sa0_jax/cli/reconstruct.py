@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from sa0_jax.cli import options
-from sa0_jax.cli.progress import ProgressLine
+from sa0_jax.cli.progress import ProgressLine, StageProgress
 
 if TYPE_CHECKING:
   from sa0_jax.capture.capture import Capture
@@ -120,11 +120,7 @@ def _track(images: list[pathlib.Path], head_name: str) -> 'Capture':
     for position, image in enumerate(images):
       copy = pathlib.Path(folder) / f'{position}{image.suffix.lower()}'
       shutil.copyfile(image, copy)
-    result = track_footage(
-      folder,
-      load_head(head_name),
-      progress=lambda stage, done, total: line.count(done, total, stage),
-    )
+    result = track_footage(folder, load_head(head_name), progress=StageProgress(line))
     if len(result.capture) < len(images):
       failed = [images[failure.frame].name for failure in result.failures]
       raise ValueError(f'no face was found in {", ".join(failed)}: leave it out')

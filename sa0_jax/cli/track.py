@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sa0_jax.cli import options
 from sa0_jax.cli.errors import Interrupted
-from sa0_jax.cli.progress import ProgressLine
+from sa0_jax.cli.progress import ProgressLine, StageProgress
 
 if TYPE_CHECKING:
   from sa0_jax.capture.track.track import TrackResult
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
   if args.landmarks_only:
     config = dataclasses.replace(config, photometric=())
   with ProgressLine('track') as line:
-    show = _Show(line)
+    show = StageProgress(line)
     try:
       result = track_footage(args.input, head, config, work=work, progress=show)
     except KeyboardInterrupt as error:
@@ -107,21 +107,6 @@ def run(args: argparse.Namespace) -> int:
   result.remove_work()
   print(json.dumps(result.report, indent=2) if args.json else _summary(result, args.out))
   return 0
-
-
-class _Show:
-  """Turns the tracker's reports into progress lines, with a rate for every stage."""
-
-  def __init__(self, line: ProgressLine):
-    self._line = line
-    self._stage = ''
-
-  def __call__(self, stage: str, done: int, total: int) -> None:
-    if stage != self._stage:
-      self._stage = stage
-      self._line.restart(done)
-    unit = f'{stage.replace("_", " ")} {"steps" if "photometric" in stage else "frames"}'
-    self._line.count(done, total, unit, force=done == total)
 
 
 def _summary(result: 'TrackResult', out: pathlib.Path) -> str:

@@ -14,6 +14,7 @@ from sa0_kernels import Camera
 from sa0_jax.avatar.activations import POSITION_BOUND, logit, soft_bound_position
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.initialize import INITIAL_OPACITY, shell_gaussians
+from sa0_jax.generator.precision import precision_of
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
@@ -107,7 +108,7 @@ class AttributeHead(nnx.Module):
         config.hidden,
         use_bias=use_bias,
         dtype=dtype,
-        precision=jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None,
+        precision=precision_of(dtype),
         kernel_init=nnx.initializers.normal((2.0 / fan_in) ** 0.5),
         rngs=rngs,
       )

@@ -14,6 +14,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from sa0_jax.generator.precision import precision_of
+
 # Of the patch grid, per level: two are enlarged by transposed convolutions, the last is halved.
 _SCALES = (4, 2, 1, 0.5)
 
@@ -51,10 +53,6 @@ class DptConfig:
       raise ValueError(f"DptConfig: readout is 'ignore' or 'project', got {self.readout!r}")
 
 
-def _precision(dtype: DTypeLike) -> jax.lax.Precision | None:
-  return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
-
-
 def _conv(
   inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, dtype: DTypeLike, stride: int = 1
 ) -> nnx.Conv:
@@ -65,7 +63,7 @@ def _conv(
     strides=stride,
     padding=size // 2,
     dtype=dtype,
-    precision=_precision(dtype),
+    precision=precision_of(dtype),
     rngs=rngs,
   )
 
@@ -87,7 +85,7 @@ class Reassemble(nnx.Module):
     channels, scale = config.level_channels[level], _SCALES[level]
     if config.readout == 'project':
       self.readout = nnx.Linear(
-        2 * width, width, dtype=dtype, precision=_precision(dtype), rngs=rngs
+        2 * width, width, dtype=dtype, precision=precision_of(dtype), rngs=rngs
       )
     self.project = _conv(width, channels, 1, rngs=rngs, dtype=dtype)
     if scale > 1:
@@ -99,7 +97,7 @@ class Reassemble(nnx.Module):
         strides=size,
         padding='VALID',
         dtype=dtype,
-        precision=_precision(dtype),
+        precision=precision_of(dtype),
         rngs=rngs,
       )
     elif scale < 1:

@@ -64,7 +64,7 @@ class GeneratorConfig:
 
   encoder: VitConfig = VIT_PRESETS['dinov3_vitb16']
   dpt: DptConfig = dataclasses.field(default_factory=DptConfig)
-  unet: StyleUNetConfig = dataclasses.field(default_factory=StyleUNetConfig.paper)
+  unet: StyleUNetConfig = dataclasses.field(default_factory=StyleUNetConfig)
   decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
   residual: ResidualConfig = dataclasses.field(default_factory=ResidualConfig)
   uv_size: int = 256

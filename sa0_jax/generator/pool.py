@@ -8,6 +8,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from sa0_jax.generator.precision import precision_of
+
 
 def _spread(mask: Bool[Array, 'b k'], ndim: int) -> Bool[Array, '...']:
   """The mask with trailing axes of size 1, to broadcast against `ndim` axes."""
@@ -84,7 +86,7 @@ class AttentionPool(nnx.Module):
       config.num_heads * config.key_channels,
       use_bias=False,
       dtype=dtype,
-      precision=jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None,
+      precision=precision_of(dtype),
       rngs=rngs,
     )
     shape = (config.num_heads, config.key_channels)

@@ -18,6 +18,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key
 
+from sa0_jax.generator.precision import precision_of
+
 _FIR = (0.125, 0.375, 0.375, 0.125)  # [1, 3, 3, 1] / 8
 _SLOPE, _GAIN = 0.2, math.sqrt(2.0)  # of leaky ReLUs, and what keeps their variance
 _EPSILON = 1e-8
@@ -26,7 +28,7 @@ _QUIET = 0.1  # of layers that change what passes by: they begin near doing noth
 
 @dataclasses.dataclass(frozen=True)
 class StyleUNetConfig:
-  """The shape of a StyleUNet.
+  """The shape of a StyleUNet; the defaults are for 256² UV images and 256 dense features.
 
   Attributes:
     size: side of the UV image.
@@ -61,15 +63,6 @@ class StyleUNetConfig:
       if getattr(self, name) < 1:
         raise ValueError(f'StyleUNetConfig: {name} must be positive, got {getattr(self, name)}')
 
-  @classmethod
-  def paper(cls) -> 'StyleUNetConfig':
-    """For 256² UV images and 256 dense features."""
-    return cls()
-
-
-def _precision(dtype: DTypeLike) -> jax.lax.Precision | None:
-  return jax.lax.Precision.HIGHEST if jnp.dtype(dtype) == jnp.float32 else None
-
 
 def activate(x: Float[Array, '*shape']) -> Float[Array, '*shape']:
   """Leaky ReLU that keeps the variance."""
@@ -86,7 +79,7 @@ def _convolve(
     (1, 1),
     [(pad, pad)] * 2,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    precision=_precision(x.dtype),
+    precision=precision_of(x.dtype),
   )
 
 

@@ -16,6 +16,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from sa0_jax.generator.precision import precision_of
+
 # Of ImageNet's training images, RGB in [0, 1]: what the published weights expect.
 _IMAGE_MEAN = (0.485, 0.456, 0.406)
 _IMAGE_STD = (0.229, 0.224, 0.225)
@@ -162,10 +164,6 @@ def rotate(x: Float[Array, 'b t heads c'], rotation: Rotation) -> Float[Array, '
   return turned.astype(x.dtype)
 
 
-def _is_single(dtype: DTypeLike) -> bool:
-  return jnp.dtype(dtype) == jnp.float32
-
-
 def _linear(
   inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: DTypeLike, use_bias: bool = True
 ) -> nnx.Linear:
@@ -174,7 +172,7 @@ def _linear(
     outputs,
     use_bias=use_bias,
     dtype=dtype,
-    precision=jax.lax.Precision.HIGHEST if _is_single(dtype) else None,
+    precision=precision_of(dtype),
     kernel_init=nnx.initializers.truncated_normal(_INIT_STD),
     rngs=rngs,
   )
@@ -211,7 +209,7 @@ class Attention(nnx.Module):
     if rotation is not None:
       query, key = rotate(query, rotation), rotate(key, rotation)
     # jax.nn takes no precision, and its default would go through TF32 on some GPUs.
-    with jax.default_matmul_precision('highest' if _is_single(self.dtype) else 'default'):
+    with jax.default_matmul_precision('highest' if precision_of(self.dtype) else 'default'):
       mixed = jax.nn.dot_product_attention(query, key, value)
     return self.out(mixed.reshape(batch, count, width))
 

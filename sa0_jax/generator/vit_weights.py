@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from sa0_jax.generator.safetensors import TensorInfo, find_tensors, read_tensor
 from sa0_jax.generator.vit import VIT_PRESETS, Vit, VitConfig
+from sa0_jax.safetensors import TensorInfo, find_tensors, read_tensor
 
 _PUBLISHED = {
   'dinov3_vits16': 'facebook/dinov3-vits16-pretrain-lvd1689m',

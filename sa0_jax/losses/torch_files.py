@@ -8,7 +8,6 @@ unexpected is a `ValueError` of one line.
 """
 
 import errno
-import json
 import math
 import os
 import pickletools
@@ -22,6 +21,8 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax.numpy as jnp
 import numpy as np
+
+from sa0_jax.safetensors import FLOATS, find_tensors, read_tensor
 
 _MAX_BYTES = 1 << 30  # of tensors; VGG16's with its classifier are 553 MB
 _MAX_PICKLE = 1 << 22  # bytes; AlexNet's and VGG16's are a few thousand
@@ -43,7 +44,7 @@ _STORAGES = {
   'ByteStorage': 'u1',
   'BoolStorage': '?',
 }
-_SAFETENSORS = {'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'BF16': jnp.bfloat16, 'I64': '<i8'}
+_SAFETENSORS = {**FLOATS, 'F64': np.dtype('<f8'), 'I64': np.dtype('<i8')}
 _CALLS = {
   ('collections', 'OrderedDict'): 'dictionary',
   ('torch._utils', '_rebuild_tensor'): 'tensor',
@@ -121,7 +122,7 @@ def read_tensors(
     file.seek(0)
     try:
       if path.suffix == '.safetensors':
-        return _read_safetensors(file, names, max_bytes)
+        return _read_safetensors(path, names, max_bytes)
       if start == _ZIP:
         return _read_zip(file, names, max_bytes)
       if start[:1] == _PROTO:
@@ -205,34 +206,12 @@ def _read_legacy(
 
 
 def _read_safetensors(
-  file: BufferedReader, names: Collection[str] | None, max_bytes: int
+  path: Path, names: Collection[str] | None, max_bytes: int
 ) -> dict[str, np.ndarray]:
-  """The length of a JSON header, the header, and what it describes."""
-  size = os.fstat(file.fileno()).st_size
-  (length,) = struct.unpack('<Q', file.read(8))
-  if length > min(size - 8, _MAX_PICKLE):
-    _refuse('its safetensors header is longer than the file or than 4 MiB')
-  header = json.loads(file.read(length))
-  if not isinstance(header, dict):
-    _refuse('its safetensors header is no table of tensors')
-  header.pop('__metadata__', None)
-  tensors, starts = {}, {}
-  for name, entry in header.items():
-    if entry['dtype'] not in _SAFETENSORS:
-      _refuse(f'{name[:80]!r} is of dtype {str(entry["dtype"])[:20]!r}, which is not read')
-    dtype, shape = np.dtype(_SAFETENSORS[entry['dtype']]), tuple(entry['shape'])
-    start, end = entry['data_offsets']
-    count = _element_count(shape)
-    if not 0 <= start <= end <= size - 8 - length or end - start != count * dtype.itemsize:
-      _refuse(f'{name[:80]!r} says {shape} of {dtype} but has bytes {start} to {end}')
-    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    tensors[name] = _Tensor(_Storage(dtype, name, count), 0, shape, strides)
-    starts[name] = 8 + length + start
-  arrays = {}
-  for name, tensor in _chosen(tensors, names, max_bytes).items():
-    file.seek(starts[name])
-    arrays[name] = _view(tensor, file.read(tensor.storage.length * tensor.storage.dtype.itemsize))
-  return arrays
+  found = find_tensors(path, _SAFETENSORS)
+  chosen = {name: info for name, info in found.items() if names is None or name in names}
+  _check_total(sum(math.prod(i.shape) * i.dtype.itemsize for i in chosen.values()), max_bytes)
+  return {name: read_tensor(info) for name, info in chosen.items()}
 
 
 # Tensors.
@@ -247,10 +226,13 @@ def _chosen(state: Any, names: Collection[str] | None, max_bytes: int) -> dict[s
       _refuse(f'{name[:80]!r} is no tensor: save the model.state_dict() alone')
   chosen = {name: tensor for name, tensor in state.items() if names is None or name in names}
   storages = {tensor.storage for tensor in chosen.values()}
-  total = sum(storage.length * storage.dtype.itemsize for storage in storages)
+  _check_total(sum(storage.length * storage.dtype.itemsize for storage in storages), max_bytes)
+  return chosen
+
+
+def _check_total(total: int, max_bytes: int) -> None:
   if total > max_bytes:
     _refuse(f'holds {total} bytes of tensors, more than {max_bytes} allowed')
-  return chosen
 
 
 def _element_count(shape: tuple[Any, ...]) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.generator.checkpoint import save_generator
-from tests.generator.test_generator import generator
+from tests.generator.tiny import generator
 from tests.refine.scenes import small_capture
 
 

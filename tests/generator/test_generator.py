@@ -1,8 +1,5 @@
 """The whole generator, small: its sources are a set, and what is frozen stays so."""
 
-import dataclasses
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,74 +7,20 @@ import pytest
 from flax import nnx
 
 from sa0_jax.avatar.avatar import Avatar
-from sa0_jax.capture.frames import load_frames
 from sa0_jax.generator.checkpoint import load_generator, save_generator
 from sa0_jax.generator.decoder import optical_axis
-from sa0_jax.generator.dpt import DptConfig
 from sa0_jax.generator.generator import (
   FRONTAL_VIEW,
   Generator,
-  GeneratorConfig,
   Rig,
   visible_share,
 )
 from sa0_jax.generator.reconstruct import reconstruct
 from sa0_jax.generator.sources import pack_sources
-from sa0_jax.generator.style_unet import StyleUNetConfig
-from sa0_jax.generator.vit import VIT_PRESETS
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
+from tests.generator.tiny import TINY, codes, decode, encode, frames, generator, rig
 from tests.refine.scenes import small_capture
-
-SIZE, UV = 64, 32
-TINY = GeneratorConfig(
-  encoder=VIT_PRESETS['tiny'],
-  dpt=DptConfig(level_channels=(8, 8, 8, 8), features=8, out_channels=6),
-  unet=StyleUNetConfig(size=UV, channels=(8, 12), in_channels=9, style_dim=16),
-  uv_size=UV,
-  image_size=SIZE,
-)
-
-
-@functools.cache
-def rig():
-  return Rig.from_head(load_head(), UV)
-
-
-@functools.cache
-def frames():
-  return load_frames(small_capture(), load_head(), SIZE)
-
-
-@functools.cache
-def generator(**changed):
-  made = Generator(dataclasses.replace(TINY, **changed), rngs=nnx.Rngs(0))
-  # Nothing is at its silent start, so that nothing hides.
-  keys = iter(jax.random.split(jax.random.key(1), 1000))
-  return jax.tree.map(lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), made)
-
-
-@jax.jit
-def _encode(model, sources, uv):
-  return model.encode(sources, uv)
-
-
-def encode(model, sources):
-  return _encode(model, sources, rig().arrays.uv)
-
-
-@jax.jit
-def _decode(model, identity, view, codes, rest):
-  return model.decode(identity, view, codes, rest)
-
-
-def decode(model, identity, view, codes):
-  return _decode(model, identity, view, codes, rig().arrays.rest)
-
-
-def codes(position=2):
-  return jax.tree.map(lambda a: jnp.asarray(a)[None], small_capture().frame_codes(position))
-
 
 FRONT = jnp.asarray([FRONTAL_VIEW])
 

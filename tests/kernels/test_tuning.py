@@ -11,6 +11,8 @@ from sa0_kernels import RasterOutput, bench, tuning
 from sa0_kernels.rasterize import api, tile_sizes
 from sa0_kernels.rasterize.types import MAX_CHANNELS
 
+from sa0_jax.cache import cache_home
+
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
@@ -26,6 +28,16 @@ def kind():
 def test_without_a_file_nothing_is_tuned(table):
   assert tuning.tuned_tile_size('xla', 3) is None
   assert not table.exists()
+
+
+@pytest.mark.parametrize('named', ['SA0_CACHE', 'XDG_CACHE_HOME', None])
+def test_the_file_lies_in_the_cache_folder_of_sa0(tmp_path, monkeypatch, named):
+  """Which this package cannot ask: it knows nothing of `sa0_jax`."""
+  for name in ('SA0_TUNING', 'SA0_CACHE', 'XDG_CACHE_HOME'):
+    monkeypatch.delenv(name, raising=False)
+  if named:
+    monkeypatch.setenv(named, str(tmp_path))
+  assert tuning.tuning_file() == cache_home() / 'tuning.json'
 
 
 def test_what_is_saved_is_found_by_device_and_channels(table):

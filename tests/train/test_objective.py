@@ -15,7 +15,7 @@ from sa0_jax.generator.generator import Generator
 from sa0_jax.generator.sources import pack_sources
 from sa0_jax.losses.stage1 import LossWeights
 from sa0_jax.train.objective import Batch, ObjectiveConfig, Targets, objective
-from tests.generator.test_generator import TINY, codes, frames, rig
+from tests.generator.tiny import TINY, codes, frames, rig
 
 CONFIG = ObjectiveConfig(weights=LossWeights(lpips=0.0), phase=2)
 KEY = jax.random.key(0)

@@ -111,9 +111,6 @@ def _prepare(
   constants = dataclasses.replace(config, background=None, lists=None)
   settings = Settings(constants, camera.width, camera.height)
   name = dispatch.choose('rasterize', IMPLEMENTATIONS, implementation, settings, inputs)
-  if config.tile_size is None and config.lists is None:
-    tile_size = tuning.tuned_tile_size(name, inputs.features.shape[1])
-    settings = settings.with_tile_size(tile_size)
   return name, settings, inputs
 
 
@@ -163,6 +160,10 @@ def rasterize(
   name, settings, inputs = _prepare(
     (means, quats, scales, opacities, features), camera, config, implementation
   )
+  # Kept lists are of the heuristic's size: the tuned one depends on channels they do not know.
+  if settings.config.tile_size is None and inputs.lists is None:
+    tile_size = tuning.tuned_tile_size(name, inputs.features.shape[1])
+    settings = settings.with_tile_size(tile_size)
   if inputs.means.shape[0] == 0:
     return _empty(settings, inputs, camera)
   call = functools.partial(_rasterize, name, settings)
@@ -204,8 +205,6 @@ def tile_lists(
       f'tile_lists: implementation {name!r} lists the Gaussians of every tile itself; '
       "name one that keeps lists, such as implementation='xla'"
     )
-  # Not the tuned size, which depends on the channels of the calls to come.
-  settings = settings.with_tile_size(None if config is None else config.tile_size)
   return _for_every_camera(functools.partial(module.tile_lists, settings), inputs, camera)
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sa0_kernels.projection import conic_from_covariance
+from sa0_kernels.projection import Projection, conic_from_covariance
 from sa0_kernels.rasterize import reference, xla_binning
 from sa0_kernels.rasterize.segments import sum_sorted_segments
 from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs, TileLists
@@ -265,12 +265,19 @@ def _gather(
   return instances, GaussianRows(position, lists.ends - lists.counts, lists.counts)
 
 
+def _project(
+  settings: Settings, inputs: SplatInputs
+) -> tuple[SplatInputs, tuple[Projection, Array, Array]]:
+  """Clean inputs; and the projection, conics and largest exponents that tiles are listed by."""
+  clean, projection, exponent_max = reference.sanitize(settings, inputs)
+  return clean, (projection, conic_from_covariance(projection.covariance), exponent_max)
+
+
 def forward(kernels: Kernels, frame: Frame, inputs: SplatInputs) -> tuple[RasterOutput, _Residuals]:
   """The image, and what `backward` needs."""
   settings = frame.settings
-  clean, projection, exponent_max = reference.sanitize(settings, inputs)
-  conic = conic_from_covariance(projection.covariance)
-  projected = (projection, conic, exponent_max)
+  clean, projected = _project(settings, inputs)
+  projection, conic, exponent_max = projected
   lists = xla_binning.tile_lists_of(settings, frame.tile, projected, inputs.lists)
   columns = (
     projection.xy,
@@ -304,8 +311,7 @@ def backward(
   inputs, instances, order, places, image, transmittance = residuals
 
   def project(inputs: SplatInputs) -> tuple[Array, ...]:
-    clean, projection, _ = reference.sanitize(frame.settings, inputs)
-    conic = conic_from_covariance(projection.covariance)
+    clean, (projection, conic, _) = _project(frame.settings, inputs)
     return projection.xy, conic, clean.opacities, clean.features
 
   _, pullback = jax.vjp(project, inputs)
@@ -350,9 +356,7 @@ def entry_points(kernels: Kernels, frame: Callable[[Settings], Frame]) -> EntryP
     return backward(kernels, frame(settings), residuals, d_features, d_alpha)
 
   def tile_lists(settings: Settings, inputs: SplatInputs) -> TileLists:
-    _, projection, exponent_max = reference.sanitize(settings, inputs)
-    conic = conic_from_covariance(projection.covariance)
-    tile = frame(settings).tile
-    return xla_binning.build_tile_lists(settings, tile, projection, conic, exponent_max)
+    _, projected = _project(settings, inputs)
+    return xla_binning.build_tile_lists(settings, frame(settings).tile, *projected)
 
   return EntryPoints(forward_of, render, backward_of, tile_lists)

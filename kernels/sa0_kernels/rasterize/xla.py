@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sa0_kernels.projection import conic_from_covariance
+from sa0_kernels.projection import Projection, conic_from_covariance
 from sa0_kernels.rasterize import reference, xla_binning
 from sa0_kernels.rasterize.segments import sum_sorted_segments
 from sa0_kernels.rasterize.types import RasterOutput, Settings, SplatInputs, TileLists
@@ -243,18 +243,18 @@ def _gather_tiles(image: Array, walk: _Walk) -> Array:
   return image[y, x]
 
 
-def _splats(settings: Settings, inputs: SplatInputs) -> tuple[_Splats, Any, Array]:
+def _splats(settings: Settings, inputs: SplatInputs) -> tuple[_Splats, Projection]:
   clean, projection, exponent_max = reference.sanitize(settings, inputs)
   conic = conic_from_covariance(projection.covariance)
   splats = _Splats(projection.xy, conic, clean.opacities, exponent_max, clean.features)
-  return splats, projection, exponent_max
+  return splats, projection
 
 
 def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]:
   """The image, and what `backward` needs."""
   tile = settings.tile_size(_TILE)
-  splats, projection, exponent_max = _splats(settings, inputs)
-  projected = (projection, splats.conic, exponent_max)
+  splats, projection = _splats(settings, inputs)
+  projected = (projection, splats.conic, splats.exponent_max)
   lists = xla_binning.tile_lists_of(settings, tile, projected, inputs.lists)
   walks, places = _walks(settings, tile, lists)
   blended, transmittance = jax.lax.map(
@@ -274,9 +274,9 @@ def forward(settings: Settings, inputs: SplatInputs) -> tuple[RasterOutput, Any]
 
 def tile_lists(settings: Settings, inputs: SplatInputs) -> TileLists:
   """What `forward` composites by."""
-  splats, *projected = _splats(settings, inputs)
+  splats, projection = _splats(settings, inputs)
   tile = settings.tile_size(_TILE)
-  return xla_binning.build_tile_lists(settings, tile, projected[0], splats.conic, projected[1])
+  return xla_binning.build_tile_lists(settings, tile, projection, splats.conic, splats.exponent_max)
 
 
 def render(settings: Settings, inputs: SplatInputs) -> RasterOutput:
@@ -295,11 +295,11 @@ def backward(
   tile = settings.tile_size(_TILE)
 
   def project(geometry: SplatInputs) -> tuple[Array, ...]:
-    splats, _, _ = _splats(settings, geometry)
+    splats, _ = _splats(settings, geometry)
     return splats.xy, splats.conic, splats.opacities, splats.features
 
   _, pullback = jax.vjp(project, inputs)
-  splats, _, _ = _splats(settings, inputs)
+  splats, _ = _splats(settings, inputs)
   walks, _ = _walks(settings, tile, lists)
   behind = jnp.sum(image * d_features, -1) - transmittance[..., 0] * d_alpha
   d_tiles = _gather_tiles(d_features, walks)

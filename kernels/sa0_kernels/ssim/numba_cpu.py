@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array
 
 from sa0_kernels import host_call
-from sa0_kernels.ssim import numba_kernels
+from sa0_kernels.ssim import folded, numba_kernels
 from sa0_kernels.ssim.types import SsimConfig
 
 _SCENE_RANKS = (3, 3, 1)
@@ -16,9 +16,7 @@ _SCENE_RANKS = (3, 3, 1)
 
 def unsupported(image: Array) -> list[str]:
   """Reasons why this implementation cannot run."""
-  reasons = []
-  if image.dtype != np.float32:
-    reasons.append(f'it computes in float32, the image is {image.dtype}')
+  reasons = folded.unsupported(image)
   if jax.default_backend() != 'cpu':
     reasons.append(f'it runs on CPU, the default device is {jax.default_backend()}')
   return reasons
@@ -62,12 +60,7 @@ def _call(config: SsimConfig, image: Array, target: Array, keep: bool) -> Any:
   if keep:
     results.append(jax.ShapeDtypeStruct((3, *image.shape), np.float32))
   total, *kept = host_call.call('sa0_ssim_forward', results, image, target, constants)
-  return total[0] / _count(config, image), kept
-
-
-def _count(config: SsimConfig, image: Array) -> int:
-  height, width, channels = image.shape
-  return (height - 2 * config.margin) * (width - 2 * config.margin) * channels
+  return total[0] / folded.count(config, image.shape), kept
 
 
 def index(config: SsimConfig, image: Array, target: Array) -> Array:
@@ -84,6 +77,6 @@ def forward(config: SsimConfig, image: Array, target: Array) -> tuple[Array, Any
 def backward(config: SsimConfig, residuals: Any, cotangent: Array) -> Array:
   """Gradient of the image."""
   image, target, derivatives = residuals
-  scale = (cotangent / _count(config, image)).reshape(1)
+  scale = (cotangent / folded.count(config, image.shape)).reshape(1)
   result = jax.ShapeDtypeStruct(image.shape, np.float32)
   return host_call.call('sa0_ssim_backward', [result], image, target, scale, derivatives)[0]

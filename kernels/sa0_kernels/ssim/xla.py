@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sa0_kernels.ssim import formula
+from sa0_kernels.ssim import folded, formula
 from sa0_kernels.ssim.types import RADIUS, WINDOW, SsimConfig
 
 
@@ -40,12 +40,13 @@ def _parts(config: SsimConfig, image: Array, target: Array) -> formula.Similarit
 
 def _inside(config: SsimConfig, image: Array) -> Array:
   """[h, w, 1] 1/count where a pixel counts, else 0."""
-  height, width, channels = image.shape
+  height, width, _ = image.shape
   m = config.margin
   rows = (jnp.arange(height) >= m) & (jnp.arange(height) < height - m)
   columns = (jnp.arange(width) >= m) & (jnp.arange(width) < width - m)
-  count = (height - 2 * m) * (width - 2 * m) * channels
-  return (rows[:, None] & columns)[..., None].astype(image.dtype) / count
+  return (rows[:, None] & columns)[..., None].astype(image.dtype) / folded.count(
+    config, image.shape
+  )
 
 
 def index(config: SsimConfig, image: Array, target: Array) -> Array:

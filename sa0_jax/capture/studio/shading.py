@@ -214,14 +214,9 @@ def render(
     attributes = np.concatenate([attributes, _draw_hair(figure, lit, fine, buffers)])
   turns = np.concatenate([lit.pose.eyes, lit.pose.transforms[1:, :, :3]])
   linear, matte = kernels.shade_frame(
-    buffers.face,
-    buffers.barycentric,
-    topology.corners,
-    topology.corners_uv,
-    topology.kinds,
-    attributes,
-    figure.head.vt,
-    figure.texture.texels,
+    (buffers.face, buffers.barycentric),
+    (topology.corners, topology.corners_uv, topology.kinds, attributes),
+    (figure.head.vt, figure.texture.texels),
     (lit.sources, lit.dome, turns, _rays(fine)),
     backdrop,
     factor,

@@ -182,21 +182,17 @@ def _eye_highlight(a, local, turn, view, sources, dome, out):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def shade_frame(
-  face, barycentric, corners, corners_uv, kinds, attributes, uv, texels, optics, backdrop, factor
-):
+def shade_frame(hits, surface, texture, optics, backdrop, factor):
   """Shades and averages supersampled pixels.
 
   Args:
-    face: [H, W] int32 what each sample hits; −1 nothing.
-    barycentric: [H, W, 3] float32.
-    corners: [f, 3] int32 vertices of each face.
-    corners_uv: [f, 3] int32 UV vertices of each face; not read for faces of kind LIT.
-    kinds: [f] uint8 SKIN, EYE (+ 0 left, + 16 right), or LIT: colour is already in LIGHT.
-    attributes: [v, ATTRIBUTES] float32: world normal, light, seen share of three sources, offset
-      from the eye's centre, share of the matte before easing.
-    uv: [t, 2] float32.
-    texels: [r, r, 7] float32 reflectance, gloss, slope of the relief in template axes.
+    hits: (face [H, W] int32 what each sample hits, −1 nothing; barycentric [H, W, 3] float32).
+    surface: (corners [f, 3] int32 vertices of each face; corners_uv [f, 3] int32 its UV vertices,
+      not read for faces of kind LIT; kinds [f] uint8 SKIN, EYE (+ 0 left, + 16 right), or LIT:
+      colour is already in LIGHT; attributes [v, ATTRIBUTES] float32: world normal, light, seen
+      share of three sources, offset from the eye's centre, share of the matte before easing).
+    texture: (uv [t, 2] float32; texels [r, r, 7] float32 reflectance, gloss, slope of the relief in
+      template axes).
     optics: (sources [3, 17], dome [2, 3], turns [3, 3, 3], rays [3, 3]): light; rotations of the
       left eye, the right eye and the skull; the matrix from (x, y, 1) of a sample to its ray.
     backdrop: [h, w, 3] float32 linear.
@@ -205,6 +201,9 @@ def shade_frame(
   Returns:
     ([h, w, 3] float32 linear colour over the backdrop, [h, w] float32 matte).
   """
+  face, barycentric = hits
+  corners, corners_uv, kinds, attributes = surface
+  uv, texels = texture
   sources, dome, turns, rays = optics
   height, width = backdrop.shape[0], backdrop.shape[1]
   image = np.zeros((height, width, 3), np.float32)

@@ -256,6 +256,7 @@ def _optimize(
   size: tuple[int, int],
 ) -> tuple[FitParameters, Array]:
   focal_rate = _FOCAL_RATE if config.focal_spread else 0.0
+  rates = {**_RATES, 'expression': _RATES['expression'] * seen}
   schedule = optax.cosine_decay_schedule(1.0, config.steps, alpha=0.02)
   adam = optax.scale_by_adam()
 
@@ -263,14 +264,10 @@ def _optimize(
     parameters, state = carry
     gradient, error = jax.grad(_cost, has_aux=True)(parameters, arrays, data, config, size)
     updates, state = adam.update(gradient, state)
-    expression = jnp.where(seen, updates.codes.expression, 0.0)
-    updates = dataclasses.replace(
-      updates, codes=dataclasses.replace(updates.codes, expression=expression)
-    )
     slow = schedule(index)
     codes = {
       name: getattr(parameters.codes, name) - slow * rate * getattr(updates.codes, name)
-      for name, rate in _RATES.items()
+      for name, rate in rates.items()
     }
     log_focal = parameters.log_focal - slow * focal_rate * updates.log_focal
     return (FitParameters(HeadCodes(**codes), log_focal), state), error

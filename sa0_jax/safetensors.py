@@ -8,6 +8,7 @@ is held against the file's size before a tensor is touched.
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 _MAX_HEADER = 100_000_000  # bytes, the format's own limit
 _MAX_RANK = 8
 _MAX_SIZE = 1 << 40  # product of the dimensions that are not zero
-_DTYPES = {'F32': np.dtype('<f4'), 'F16': np.dtype('<f2'), 'BF16': np.dtype(jnp.bfloat16)}
+FLOATS = {'F32': np.dtype('<f4'), 'F16': np.dtype('<f2'), 'BF16': np.dtype(jnp.bfloat16)}
 _METADATA = '__metadata__'
 _INDEX = 'model.safetensors.index.json'
 _SINGLE = 'model.safetensors'
@@ -39,20 +40,22 @@ class TensorInfo(NamedTuple):
   start: int
 
 
-def find_tensors(path: str | os.PathLike[str]) -> dict[str, TensorInfo]:
+def find_tensors(
+  path: str | os.PathLike[str], dtypes: Mapping[str, np.dtype] = FLOATS
+) -> dict[str, TensorInfo]:
   """Lists the tensors of a model without reading them.
 
   Args:
     path: a .safetensors file; the index file of a model in several of them, or a folder that holds
       model.safetensors or model.safetensors.index.json.
+    dtypes: what is read, by the format's names.
 
   Returns:
     What there is, by name.
 
   Raises:
     FileNotFoundError: there is no such file, or the index names one that is not there.
-    ValueError: a file is damaged, contradicts itself or its index, or holds other dtypes than F32,
-      F16 and BF16.
+    ValueError: a file is damaged, contradicts itself or its index, or holds other dtypes.
   """
   path = Path(path)
   if path.is_dir():
@@ -60,7 +63,7 @@ def find_tensors(path: str | os.PathLike[str]) -> dict[str, TensorInfo]:
     if not names:
       raise FileNotFoundError(f'{path}: neither {_SINGLE} nor {_INDEX} in this folder')
     path = path / names[0]
-  return _read_index(path) if path.suffix == '.json' else _read_header(path)
+  return (_read_index if path.suffix == '.json' else _read_header)(path, dtypes)
 
 
 def read_tensor(info: TensorInfo) -> np.ndarray:
@@ -70,7 +73,7 @@ def read_tensor(info: TensorInfo) -> np.ndarray:
   return np.memmap(info.file, info.dtype, 'r', offset=info.start, shape=info.shape)
 
 
-def _read_index(path: Path) -> dict[str, TensorInfo]:
+def _read_index(path: Path, dtypes: Mapping[str, np.dtype]) -> dict[str, TensorInfo]:
   """The tensors of all the files that an index names; the files must lie beside it."""
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file')
@@ -85,7 +88,7 @@ def _read_index(path: Path) -> dict[str, TensorInfo]:
     # Also keeps an index from reaching outside its folder.
     if not name.endswith('.safetensors') or set(name) & set('/\\\0') or name.startswith('.'):
       raise ValueError(f'{path}: {name!r} is not the name of a safetensors file beside it')
-    shard = _read_header(path.parent / name)
+    shard = _read_header(path.parent / name, dtypes)
     for key, info in shard.items():
       if places.get(key) != name:
         raise ValueError(f'{path}: does not place {key!r} in {name}, which holds it')
@@ -96,7 +99,7 @@ def _read_index(path: Path) -> dict[str, TensorInfo]:
   return found
 
 
-def _read_header(path: Path) -> dict[str, TensorInfo]:
+def _read_header(path: Path, dtypes: Mapping[str, np.dtype]) -> dict[str, TensorInfo]:
   """Every tensor of one file, checked: they fill what follows the header, once and wholly."""
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such file')
@@ -113,7 +116,7 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
   spans = []
   found = {}
   for name, entry in header.items():
-    dtype, shape, (begin, end) = _parse_entry(entry, f'{path}: {name!r}')
+    dtype, shape, (begin, end) = _parse_entry(entry, f'{path}: {name!r}', dtypes)
     spans.append((begin, end, name))
     found[name] = TensorInfo(path, dtype, shape, 8 + length + begin)
   position = 0
@@ -132,13 +135,15 @@ def _read_header(path: Path) -> dict[str, TensorInfo]:
   return found
 
 
-def _parse_entry(entry: Any, name: str) -> tuple[np.dtype, tuple[int, ...], tuple[int, int]]:
+def _parse_entry(
+  entry: Any, name: str, dtypes: Mapping[str, np.dtype]
+) -> tuple[np.dtype, tuple[int, ...], tuple[int, int]]:
   """Dtype, shape and byte span that a header gives a tensor; the three fit each other."""
   if not isinstance(entry, dict) or entry.keys() != {'dtype', 'shape', 'data_offsets'}:
     raise ValueError(f'{name} is not described by dtype, shape and data_offsets')
-  dtype = _DTYPES.get(entry['dtype']) if isinstance(entry['dtype'], str) else None
+  dtype = dtypes.get(entry['dtype']) if isinstance(entry['dtype'], str) else None
   if dtype is None:
-    raise ValueError(f'{name} has dtype {entry["dtype"]!r:.40}: only {", ".join(_DTYPES)} are read')
+    raise ValueError(f'{name} has dtype {entry["dtype"]!r:.40}: only {", ".join(dtypes)} are read')
   shape, span = entry['shape'], entry['data_offsets']
   usable = _are_counts(shape) and _are_counts(span) and len(shape) <= _MAX_RANK and len(span) == 2
   if not usable or math.prod(length or 1 for length in shape) > _MAX_SIZE:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sa0_jax.generator.safetensors import find_tensors, read_tensor
+from sa0_jax.safetensors import find_tensors, read_tensor
 from tests.generator.vit_files import header_and_data, write_raw, write_safetensors
 
 ARRAYS = {
