@@ -187,13 +187,13 @@ class Generator(nnx.Module):
     self.residual = ResidualHead(config.residual, rngs=rngs)
     self.config = config
 
-  def encode(self, sources: Sources, uv: UVArrays, key: Key[Array, ''] | None = None) -> Identity:
+  def encode(self, sources: Sources, uv: UVArrays, key: Key[Array, ' b'] | None = None) -> Identity:
     """Looks at the portraits.
 
     Args:
       sources: of b people.
       uv: the valid texels, at `config.uv_size`.
-      key: for the UV network's noise where its config asks for some.
+      key: each person's, for the UV network's noise where its config asks for some.
 
     Raises:
       ValueError: sizes other than the configuration's, or no or too many sources.

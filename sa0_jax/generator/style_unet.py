@@ -179,12 +179,12 @@ class StyledConv(nnx.Module):
       self.strength = nnx.Param(jnp.zeros(()))
 
   def __call__(
-    self, x: Float[Array, 'b h w i'], style: Float[Array, 'b s'], key: Key[Array, ''] | None
+    self, x: Float[Array, 'b h w i'], style: Float[Array, 'b s'], key: Key[Array, ' b'] | None
   ) -> Float[Array, 'b h w o']:
     """In the dtype of x."""
     y = modulated_convolution(x, self.kernel[...], self.style(style))
     if key is not None:
-      noise = jax.random.normal(key, (*y.shape[:3], 1))
+      noise = jax.vmap(lambda k: jax.random.normal(k, (*y.shape[1:3], 1)))(key)
       y = y + (self.strength[...] * noise).astype(y.dtype)
     return activate(y + self.bias[...].astype(y.dtype))
 
@@ -242,10 +242,10 @@ class UpBlock(nnx.Module):
     below: Float[Array, 'b h w i'] | None,
     encoded: Float[Array, 'b h2 w2 c'],
     style: Float[Array, 'b s'],
-    key: Key[Array, ''] | None,
+    key: Key[Array, ' b'] | None,
   ) -> tuple[Float[Array, 'b h2 w2 c'], Float[Array, 'b h2 w2 o']]:
     """Features of this size, and its share of the result."""
-    keys: tuple = (None, None) if key is None else tuple(jax.random.split(key))
+    keys = (None, None) if key is None else _split(key, 2)
     x = encoded
     if below is not None:
       x = jnp.concatenate([self.up(double(below), style, keys[0]), encoded], axis=-1)
@@ -286,7 +286,7 @@ class StyleUNet(nnx.Module):
     uv: Float[Array, 'b s s i'],
     cls: Float[Array, 'b d'],
     valid: Bool[Array, 's s'],
-    key: Key[Array, ''] | None = None,
+    key: Key[Array, ' b'] | None = None,
   ) -> Float[Array, 'b s s o']:
     """Runs the network.
 
@@ -294,7 +294,7 @@ class StyleUNet(nnx.Module):
       uv: UV features; what lies outside Ω is not looked at.
       cls: CLS tokens.
       valid: Ω.
-      key: of the noise, where the configuration asks for some; unused otherwise.
+      key: of each image's noise, where the configuration asks for some; unused otherwise.
 
     Returns:
       float32 map, zero outside Ω.
@@ -310,9 +310,9 @@ class StyleUNet(nnx.Module):
       )
     if config.noise and key is None:
       raise ValueError('StyleUNet: noise needs a key')
-    keys: list = [None] * len(self.up)
-    if config.noise:
-      keys = list(jax.random.split(key, len(self.up)))  # type: ignore[arg-type]
+    keys: tuple = (None,) * len(self.up)
+    if config.noise and key is not None:
+      keys = _split(key, len(self.up))
     style = self._style(cls)
     x = activate(self.enter(jnp.where(valid[..., None], uv, 0.0).astype(self.dtype)))
     run: Callable[..., Any] = jax.checkpoint(_run) if config.remat else _run
@@ -333,6 +333,11 @@ class StyleUNet(nnx.Module):
     for layer in self.mapping:
       x = activate(layer(x))
     return x
+
+
+def _split(key: Key[Array, ' b'], count: int) -> tuple[Key[Array, ' b'], ...]:
+  """Several keys for each image."""
+  return tuple(jax.vmap(lambda k: jax.random.split(k, count), out_axes=1)(key))
 
 
 def _run(block: nnx.Module, *arguments: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 # γ → local positions and log-scales.
 Geometry = Callable[[Array], tuple[Array, Array]]
@@ -111,7 +111,7 @@ def residual_l1(corrections: Mapping[str, Float[Array, '...']]) -> Float[Array, 
 def jacobian_penalty(
   geometry: Geometry,
   gamma: Float[Array, '*batch k'],
-  key: Array | None = None,
+  key: Key[Array, '*batch'] | None = None,
   estimator: Literal['hutchinson', 'exact'] = 'hutchinson',
 ) -> Float[Array, '']:
   """log(1 + ‖J_x‖²_F + ‖J_s‖²_F): how much positions and log-scales depend on the view direction.
@@ -124,7 +124,7 @@ def jacobian_penalty(
     geometry: γ [*batch, k] → (positions [*batch, n, 3], log-scales [*batch, n, 3]). With a batch,
       each element's output must depend on its own γ alone: `jax.vmap` of a function of one γ does.
     gamma: the encoded view direction, k = 27 numbers.
-    key: for 'hutchinson', the draw; not used by 'exact'.
+    key: for 'hutchinson', the draw of each batch element; not used by 'exact'.
     estimator: which.
 
   Returns:
@@ -161,14 +161,20 @@ def _exact_squares(geometry: Geometry, gamma: Float[Array, '*batch k']) -> Float
 
 
 def _hutchinson_squares(
-  geometry: Geometry, gamma: Float[Array, '*batch k'], key: Array
+  geometry: Geometry, gamma: Float[Array, '*batch k'], key: Key[Array, '*batch']
 ) -> Float[Array, '*batch']:
   (positions, log_scales), pull = jax.vjp(geometry, gamma)
-  keys = jax.random.split(key)
-  signs = [
-    jax.random.rademacher(k, output.shape, output.dtype)
-    for k, output in zip(keys, (positions, log_scales), strict=True)
-  ]
+  batch = gamma.ndim - 1
+
+  def draw(key: Key[Array, '']) -> tuple[Array, ...]:
+    return tuple(
+      jax.random.rademacher(k, output.shape[batch:], output.dtype)
+      for k, output in zip(jax.random.split(key), (positions, log_scales), strict=True)
+    )
+
+  for _ in range(batch):
+    draw = jax.vmap(draw)
+  signs = draw(key)
   (of_positions,) = pull((signs[0], jnp.zeros_like(log_scales)))
   (of_log_scales,) = pull((jnp.zeros_like(positions), signs[1]))
   return jnp.sum(of_positions**2, axis=-1) + jnp.sum(of_log_scales**2, axis=-1)

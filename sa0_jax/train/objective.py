@@ -106,7 +106,7 @@ def objective(
   generator: Generator,
   batch: Batch,
   rig: RigArrays,
-  key: Key[Array, ''],
+  key: Key[Array, ' b'],
   config: ObjectiveConfig,
   perceptual: Lpips | None = None,
 ) -> tuple[Float[Array, ''], Metrics]:
@@ -116,7 +116,8 @@ def objective(
     generator: the network.
     batch: sources and targets.
     rig: the head.
-    key: of this step: noise, and the draw of the Jacobian penalty.
+    key: of this step, for each person: noise, and the draw of the Jacobian penalty. One each, so
+      that draws do not depend on how a batch is spread over devices.
     config: the terms.
     perceptual: weights of LPIPS, where its term counts.
 
@@ -127,7 +128,7 @@ def objective(
     raise ValueError(
       'objective: the LPIPS term needs weights (load_lpips with your files); or weights.lpips=0'
     )
-  noise_key, draw_key = jax.random.split(key)
+  noise_key, draw_key = jax.vmap(jax.random.split, out_axes=1)(key)
   identity = generator.encode(batch.sources, rig.uv, noise_key)
   targets = batch.targets
   axis = optical_axis(targets.camera)

@@ -204,15 +204,15 @@ def test_a_batch_is_the_mean_of_its_elements():
 
 def test_each_element_of_a_batch_has_its_own_signs():
   """‖Aᵀv‖² of a linear map is the same for all γ: what differs is v."""
-  maps, key = linear_maps(), jax.random.key(3)
+  maps, keys = linear_maps(), jax.random.split(jax.random.key(3))
   signs = [
-    np.asarray(jax.random.rademacher(k, (2, COUNT, 3), jnp.float32)).reshape(2, -1)
-    for k in jax.random.split(key)
+    np.stack([np.asarray(jax.random.rademacher(k, (COUNT, 3), jnp.float32)).ravel() for k in pair])
+    for pair in zip(*(jax.random.split(key) for key in keys), strict=True)
   ]
   assert (signs[0][0] != signs[0][1]).any()
   parts = [np.sum((v @ np.asarray(m)) ** 2, -1) for m, v in zip(maps, signs, strict=True)]
   geometry = jax.vmap(functools.partial(linear, maps))
-  got = penalty_of(geometry, 'hutchinson')(jnp.stack([GAMMA, 2 * GAMMA]), key)
+  got = penalty_of(geometry, 'hutchinson')(jnp.stack([GAMMA, 2 * GAMMA]), keys)
   assert float(got) == pytest.approx(np.mean(np.log1p(parts[0] + parts[1])), rel=1e-5)
 
 

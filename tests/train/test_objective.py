@@ -18,7 +18,7 @@ from sa0_jax.train.objective import Batch, ObjectiveConfig, Targets, objective
 from tests.generator.tiny import TINY, codes, frames, rig
 
 CONFIG = ObjectiveConfig(weights=LossWeights(lpips=0.0), phase=2)
-KEY = jax.random.key(0)
+KEYS = jax.random.split(jax.random.key(0), 1)
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def test_a_few_steps_learn_and_are_deterministic():
 
     state, seen = optimizer.init(model), []
     for step in range(25):
-      (_, metrics), gradient = value_and_gradient(model, jax.random.fold_in(KEY, step), CONFIG)
+      (_, metrics), gradient = value_and_gradient(model, jax.vmap(lambda k: jax.random.fold_in(k, step))(KEYS), CONFIG)
       assert not bool(metrics.overflowed)
       seen.append(float(metrics.psnr))
       model, state = update(model, state, gradient)
@@ -72,7 +72,7 @@ def test_a_few_steps_learn_and_are_deterministic():
 
 def test_terms_add_up_with_their_weights():
   model = Generator(TINY, rngs=nnx.Rngs(0))
-  (loss, metrics), _ = value_and_gradient(model, KEY, CONFIG)
+  (loss, metrics), _ = value_and_gradient(model, KEYS, CONFIG)
   weights = dataclasses.asdict(CONFIG.weights)
   assert set(metrics.terms) == set(weights) - {'lpips'}
   expected = sum(weights[name] * float(value) for name, value in metrics.terms.items())
@@ -84,4 +84,4 @@ def test_terms_add_up_with_their_weights():
 def test_lpips_without_weights_is_refused():
   model = Generator(TINY, rngs=nnx.Rngs(0))
   with pytest.raises(ValueError, match='LPIPS term needs weights'):
-    objective(model, batch(), rig().arrays, KEY, ObjectiveConfig())
+    objective(model, batch(), rig().arrays, KEYS, ObjectiveConfig())
