@@ -3,12 +3,95 @@
 The library's dataclasses have the same defaults; a test holds one against the other.
 """
 
+import dataclasses
+
 import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """All settings, one group for each part of the method."""
+  """Settings of the refinement, Stage 2."""
   return ml_collections.ConfigDict({'refine': _refine()})
+
+
+def get_train_config() -> ml_collections.ConfigDict:
+  """Settings of Stage 1."""
+  return ml_collections.ConfigDict(_train())
+
+
+def _train() -> dict:
+  """Stage 1, `sa0_jax.train.config.TrainConfig` says what each is."""
+  return {
+    'generator': _generator(),
+    'objective': {
+      'weights': {
+        'l1': 1.0,
+        'ms_ssim': 1.0,
+        'lpips': 1.0,
+        'face_box': 1.0,
+        'position_tv': 1e-2,
+        'scale_tv': 1e-2,
+        'jacobian': 1e-1,
+        'residual': 1e-2,
+      },
+      'phase': 1,
+      'jacobian_estimator': 'hutchinson',
+      'capacity': None,
+      'implementation': None,
+    },
+    'optimizer': {
+      'rate': 2.5e-4,
+      'schedule': 'linear',
+      'decay_steps': 160_000,
+      'final_fraction': 0.1,
+      'clip_norm': 5.0,
+      'beta1': 0.9,
+      'beta2': 0.999,
+      'epsilon': 1e-8,
+    },
+    'batch_size': 48,
+    'steps': 200_000,
+    'seed': 0,
+  }
+
+
+def _generator() -> dict:
+  """The network, `sa0_jax.generator.generator.GeneratorConfig` says what each is."""
+  return {
+    'encoder': vit('dinov3_vitb16'),
+    'dpt': {
+      'level_channels': (96, 192, 384, 768),
+      'features': 256,
+      'out_channels': 256,
+      'output_stride': 4,
+      'readout': 'project',
+      'concat_rgb': False,
+    },
+    'unet': {
+      'size': 256,
+      'channels': (64, 128, 256, 512, 512, 512),
+      'in_channels': 259,  # of the dense features, and RGB
+      'out_channels': 32,
+      'style_dim': 512,
+      'mapping_layers': 2,
+      'noise': False,
+      'remat': False,
+    },
+    'decoder': {
+      'channels': 32,
+      'hidden': 64,
+      'layers': 2,
+      'output_std': 1e-3,
+      'colors_from_rgb': True,
+    },
+    'residual': {'channels': 32, 'hidden': 128},
+    'uv_size': 256,
+    'image_size': 512,
+    'pool': 'mean',
+    'visibility': False,
+    'train_encoder': False,
+    'position_bound': 30.0,
+    'dtype': 'float32',
+  }
 
 
 def _refine() -> dict:
@@ -47,3 +130,17 @@ def _refine() -> dict:
     'steps_per_call': 50,
     'implementation': None,
   }
+
+
+def vit(name: str) -> dict:
+  """A published vision transformer by name, or 'tiny'.
+
+  Raises:
+    ValueError: none of that name.
+  """
+  # Here: importing flax takes a second, and most commands do without.
+  from sa0_jax.generator.vit import VIT_PRESETS
+
+  if name not in VIT_PRESETS:
+    raise ValueError(f'no encoder {name!r}: it is one of {", ".join(VIT_PRESETS)}')
+  return dataclasses.asdict(VIT_PRESETS[name])

@@ -45,8 +45,8 @@ def from_config_dict(cls: type[_T], config: ml_collections.ConfigDict) -> _T:
   Integers are taken for floats and lists for tuples; nothing else is converted.
 
   Args:
-    cls: a dataclass of bool, int, float, str, tuples, dataclasses, and `None` where the annotation
-      allows it.
+    cls: a dataclass of bool, int, float, str, literals, tuples, dataclasses, and `None` where the
+      annotation allows it.
     config: its values.
 
   Raises:
@@ -200,6 +200,11 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     return tuple(
       _convert(h, v, f'{path}[{i}]') for i, (h, v) in enumerate(zip(items, value, strict=True))
     )
+  if typing.get_origin(inner) is typing.Literal:
+    for option in typing.get_args(inner):
+      if type(value) is type(option) and value == option:  # True is no 1
+        return value
+    raise _wrong(path, value, _describe(hint))
   if inner is float and isinstance(value, int) and not isinstance(value, bool):
     value = float(value)
   if not isinstance(value, inner) or (isinstance(value, bool) and inner is not bool):
@@ -220,6 +225,11 @@ def _parse(hint: Any, text: str, path: str) -> Any:
     if items is None:
       raise _wrong(path, text, _describe(hint))
     return tuple(_parse(h, word, path) for h, word in zip(items, words, strict=True))
+  if typing.get_origin(inner) is typing.Literal:
+    for option in typing.get_args(inner):
+      if text == str(option):
+        return option
+    raise _wrong(path, text, _describe(hint))
   if inner is bool:
     if text.lower() not in ('true', 'false'):
       raise _wrong(path, text, 'true or false')
@@ -251,7 +261,10 @@ def _item_hints(hint: Any, length: int) -> tuple[Any, ...] | None:
 
 def _describe(hint: Any) -> str:
   inner, optional = _optional(hint)
-  name = str(inner) if typing.get_origin(inner) else inner.__name__
+  if typing.get_origin(inner) is typing.Literal:
+    name = 'one of ' + ', '.join(map(str, typing.get_args(inner)))
+  else:
+    name = str(inner) if typing.get_origin(inner) else inner.__name__
   return f'{name} or none' if optional else name
 
 

@@ -1,6 +1,7 @@
 """Configurations: strict, typed, and saying where a mistake is."""
 
 import dataclasses
+from typing import Literal
 
 import ml_collections
 import pytest
@@ -14,6 +15,7 @@ from sa0_jax.config import (
   with_overrides,
 )
 from sa0_jax.refine.config import AntiSpike, LearningRates, RefineConfig
+from sa0_jax.train.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class _Outer:
   fast: bool = False
   limit: float | None = None
   color: tuple[float, float, float] = (0.0, 0.5, 1.0)
+  way: Literal['up', 'down', 2] = 'up'
   inner: _Inner = _Inner()
 
 
@@ -37,6 +40,8 @@ def test_base_and_library_have_the_same_defaults():
   settings = from_config_dict(RefineConfig, base.get_config().refine)
   assert settings == RefineConfig()
   assert to_config_dict(RefineConfig()).to_dict() == base.get_config().refine.to_dict()
+  assert from_config_dict(TrainConfig, load_config('paper')) == TrainConfig()
+  assert to_config_dict(TrainConfig()).to_dict() == load_config('paper').to_dict()
 
 
 @pytest.mark.parametrize('settings', [RefineConfig(), _Outer(limit=2.5, inner=_Inner(layers=()))])
@@ -57,6 +62,8 @@ def test_absent_fields_keep_their_defaults():
     ({'zzzzzz': 3}, 'known: steps, name, fast'),
     ({'steps': 3.0}, r'steps = 3\.0: expected int'),
     ({'steps': True}, 'steps = True: expected int'),
+    ({'way': 'left'}, "way = 'left': expected one of up, down, 2"),
+    ({'way': 2.0}, r'way = 2\.0: expected one of'),
     ({'steps': None}, 'steps = None: expected int'),
     ({'fast': 1}, 'fast = 1: expected bool'),
     ({'name': 3}, 'name = 3: expected str'),
@@ -88,11 +95,12 @@ def test_overrides_are_read_by_type():
       'fast': 'True',
       'limit': '2',
       'color': '(1, 0,0.25)',
+      'way': '2',
       'inner.rate': '1e-3',
       'inner.layers': '4,5,6',
     },
   )
-  expected = _Outer(10_000, '7', True, 2.0, (1.0, 0.0, 0.25), _Inner(1e-3, (4, 5, 6)))
+  expected = _Outer(10_000, '7', True, 2.0, (1.0, 0.0, 0.25), 2, _Inner(1e-3, (4, 5, 6)))
   assert from_config_dict(_Outer, config) == expected
 
 

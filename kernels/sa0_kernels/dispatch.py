@@ -74,9 +74,14 @@ def choose(
   return _ready(name)
 
 
-def preferred(operation: str) -> str:
-  """What is tried first on this machine when no implementation is named."""
-  here = jax.default_backend()
+def preferred(operation: str, platform: str | None = None) -> str:
+  """What is tried first when no implementation is named.
+
+  Args:
+    operation: 'rasterize' or 'ssim'.
+    platform: 'cpu', 'gpu' or 'tpu'; None is this machine's.
+  """
+  here = jax.default_backend() if platform is None else platform
   if here in _PREFERRED[operation]:
     best = _PREFERRED[operation][here]
     if not missing(best):

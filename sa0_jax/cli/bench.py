@@ -12,7 +12,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   """Registers the command."""
   parser = subparsers.add_parser(
     'bench',
-    help='measure the rasterizer or the refinement on this machine',
+    help='measure the rasterizer, the refinement or the generator on this machine',
     description='Measures speed, and for the rasterizer also errors, on fixed workloads.',
     epilog='example: sa0 bench rasterizer --json rasterizer.json',
     allow_abbrev=False,
@@ -54,7 +54,24 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   ):
     refine.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
   refine.add_argument('--implementation', metavar='NAME', help='rasterizer (default: the fastest)')
-  for action in (rasterizer, refine):
+  generator = actions.add_parser(
+    'generator',
+    help='portraits to Gaussians, milliseconds',
+    description='Latency of single calls of the feed-forward generator with random weights: encode '
+    '(once per person), decode (per frame), forward (both in one program), render; medians.',
+    epilog='example: sa0 bench generator --sources 4 --config.generator.dtype=bfloat16',
+    allow_abbrev=False,
+  )
+  options.add_config(generator, 'paper')
+  for name, text in (
+    ('sources', 'portraits, 1 to 4 (default: 1)'),
+    ('repeats', 'calls that are timed'),
+  ):
+    generator.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
+  generator.add_argument(
+    '--implementation', metavar='NAME', help='rasterizer (default: the fastest)'
+  )
+  for action in (rasterizer, refine, generator):
     action.add_argument(
       '--json',
       metavar='PATH',
@@ -68,7 +85,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
   """Runs `sa0 bench`; errors are raised as ValueError, OSError or RuntimeError."""
   target = None if args.json in (None, '-') else options.check_output(pathlib.Path(args.json))
-  report, text = _rasterizer(args) if args.bench == 'rasterizer' else _refine(args)
+  measure = {'rasterizer': _rasterizer, 'refine': _refine, 'generator': _generator}[args.bench]
+  report, text = measure(args)
   rendered = json.dumps(report, indent=2)
   if target is not None:
     from sa0_jax import archive
@@ -102,5 +120,25 @@ def _refine(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     f'{report["num_gaussians"]} Gaussians: median {report["milliseconds_median"]:.0f} ms, min '
     f'{report["milliseconds_min"]:.0f} ms; first call {report["first_call_seconds"]:.1f} s; '
     f'{report["device"]}, {report["cpu_count"]} cores'
+  )
+  return report, text
+
+
+def _generator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+  from sa0_jax.generator.bench import GeneratorBench, measure
+  from sa0_jax.train.config import TrainConfig
+
+  settings = options.read_settings(args, TrainConfig)
+  names = ('sources', 'repeats', 'implementation')
+  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+  report = {'config': args.config, **measure(GeneratorBench(settings.generator, **given))}
+  parts = ', '.join(
+    f'{name} {report[f"{name}_milliseconds"]:.2f} ms'
+    for name in ('encode', 'decode', 'forward', 'render')
+  )
+  text = (
+    f'{args.config}, {report["sources"]} of {report["image_size"]}² px, {report["dtype"]}, '
+    f'{report["num_gaussians"]} Gaussians: {parts}; first call '
+    f'{report["forward_first_call_seconds"]:.1f} s; {report["device"]}, {report["jax"]}'
   )
   return report, text

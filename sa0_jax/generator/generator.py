@@ -85,6 +85,23 @@ class GeneratorConfig:
         f'GeneratorConfig: image_size must be a multiple of the patch size '
         f'{self.encoder.patch_size}, got {self.image_size}'
       )
+    features = self.unet.out_channels
+    for name, value, other, expected in (
+      ('unet.size', self.unet.size, 'uv_size', self.uv_size),
+      # The warp brings colours beside the features.
+      (
+        'unet.in_channels',
+        self.unet.in_channels,
+        'dpt.out_channels + 3',
+        self.dpt.out_channels + 3,
+      ),
+      ('decoder.channels', self.decoder.channels, 'unet.out_channels', features),
+      ('residual.channels', self.residual.channels, 'unet.out_channels', features),
+    ):
+      if value != expected:
+        raise ValueError(
+          f'GeneratorConfig: {name} must be {other} = {expected}, got {value}: change them together'
+        )
 
 
 class RigArrays(NamedTuple):

@@ -129,6 +129,17 @@ def load_lpips(
   )
 
 
+def zero_lpips(network: Literal['alex', 'vgg'] = 'alex') -> Lpips:
+  """Weights of zero, for programs that are compiled or measured without the published files."""
+  layers = _LAYERS[network]
+  return Lpips(
+    tuple(jnp.zeros((*layer.shape[2:], layer.shape[1], layer.shape[0])) for layer in layers),
+    tuple(jnp.zeros(layer.shape[0]) for layer in layers),
+    tuple(jnp.zeros(layer.shape[0]) for layer in layers if layer.tap),
+    network,
+  )
+
+
 def _read(
   path: str | os.PathLike[str], shapes: dict[str, tuple[int, ...]], network: str, origin: str
 ) -> dict[str, np.ndarray]:

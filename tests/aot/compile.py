@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from tests.aot.targets import GPUS, TPUS
+from tests.aot.cases import GPUS, TPUS
 
 # A small scene: what the kernels become does not depend on how many Gaussians or tiles there are.
 _GAUSSIANS, _SIDE = 2000, 128
@@ -40,16 +40,13 @@ def main(target: str, implementation: str, what: str) -> dict:
         f'--xla_dump_to={dump} --xla_gpu_fail_ptx_compilation_on_register_spilling=true'
       )
     else:
-      os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'  # workers side by side
-      os.environ['TPU_SKIP_MDS_QUERY'] = '1'
-      os.environ['TPU_WORKER_HOSTNAMES'] = 'localhost'
       os.environ['LIBTPU_INIT_ARGS'] = f'--xla_jf_dump_to={dump} --xla_jf_dump_llo_text=true'
     report: dict = {}
     for name, compiled, seconds in _compile(target, implementation, what):
       report[name] = {
         'seconds': round(seconds, 1),
         'temporary_bytes': compiled.memory_analysis().temp_size_in_bytes,
-        'kernels': _registers(dump, GPUS[target].arch) if target in GPUS else _bundles(dump),
+        'kernels': _registers(dump, target) if target in GPUS else _bundles(dump),
       }
     return report
 
@@ -58,17 +55,11 @@ def _compile(target, implementation, what):
   import jax
   import jax.numpy as jnp
   import numpy as np
-  from jax.experimental import topologies
   from jax.sharding import Mesh, NamedSharding, PartitionSpec
-  from sa0_kernels import dispatch
+  from sa0_kernels import dispatch, targets
 
-  if target in GPUS:
-    topology = topologies.get_topology_desc(
-      platform='cuda', topology='1x1x1', target_config=GPUS[target].description()
-    )
-  else:
-    topology = topologies.get_topology_desc(platform='tpu', topology_name=TPUS[target])
-  mesh = Mesh(np.array(topology.devices[:1]), ('x',))
+  devices = targets.target(GPUS.get(target) or TPUS[target]).devices
+  mesh = Mesh(np.array(devices[:1]), ('x',))
   sharding = NamedSharding(mesh, PartitionSpec())
 
   def array(*shape, dtype=jnp.float32):

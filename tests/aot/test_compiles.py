@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.aot.targets import GPUS, TPUS
+from tests.aot.cases import GPUS, HOPPER_AND_NEWER, TPUS
 
 pytestmark = pytest.mark.aot
 
@@ -21,7 +21,7 @@ TABLE = pathlib.Path(__file__).with_name('compiled.json')
 
 CASES = [
   *((target, 'triton') for target in GPUS),
-  *((target, 'mosaic_gpu') for target, gpu in GPUS.items() if gpu.capability >= (9, 0)),
+  *((target, 'mosaic_gpu') for target in HOPPER_AND_NEWER),
   *((target, 'mosaic_tpu') for target in TPUS),
 ]
 

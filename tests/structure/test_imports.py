@@ -35,7 +35,7 @@ PLACES = {
   'mediapipe': ('sa0_jax/capture/track/worker.py',),
   'torch': (),
   'tensorflow': (),
-  'flax': ('sa0_jax/generator/',),
+  'flax': ('sa0_jax/generator/', 'sa0_jax/train/'),
 }
 # Import name → distribution, where they differ.
 DISTRIBUTIONS = {

@@ -57,8 +57,8 @@ def test_a_few_steps_learn_and_are_deterministic():
       return optax.apply_updates(model, updates), state
 
     state, seen = optimizer.init(model), []
-    for step in range(25):
-      (_, metrics), gradient = value_and_gradient(model, jax.vmap(lambda k: jax.random.fold_in(k, step))(KEYS), CONFIG)
+    for keys in jax.vmap(lambda k: jax.random.split(k, 25), out_axes=1)(KEYS):
+      (_, metrics), gradient = value_and_gradient(model, keys, CONFIG)
       assert not bool(metrics.overflowed)
       seen.append(float(metrics.psnr))
       model, state = update(model, state, gradient)

@@ -1,0 +1,36 @@
+"""A batch of the right shapes without data, for measuring and for inspecting programs."""
+
+import jax
+import jax.numpy as jnp
+
+from sa0_jax.generator.example import example_cameras, example_sources
+from sa0_jax.generator.generator import MAX_SOURCES
+from sa0_jax.head.model import HeadCodes, HeadModel
+from sa0_jax.train.config import TrainConfig
+from sa0_jax.train.objective import Batch, Targets
+
+
+def example_batch(config: TrainConfig, head: HeadModel, people: int | None = None) -> Batch:
+  """Four sources of each person and a target from the front.
+
+  Args:
+    config: sizes.
+    head: the head model.
+    people: how many; None takes the configuration's batch.
+  """
+  count = config.batch_size if people is None else people
+  size = config.generator.image_size
+  sources = example_sources(config.generator, head, count, MAX_SOURCES)
+  camera = example_cameras(head, 1, size)
+  # Codes may be NumPy arrays; all of a batch have the batch's axis.
+  codes = jax.tree.map(
+    lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (count, *leaf.shape)), HeadCodes.neutral(head)
+  )
+  targets = Targets(
+    image=sources.image[:, 0],
+    vertices=sources.vertices[:, 0],
+    camera=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape[1:])), camera),
+    codes=codes,
+    box=jnp.broadcast_to(jnp.asarray([0.25, 0.25, 0.75, 0.75]) * size, (count, 4)),
+  )
+  return Batch(sources, targets)

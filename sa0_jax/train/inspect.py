@@ -1,0 +1,187 @@
+"""What a configuration costs before it is run: parameters, operations, memory of each device."""
+
+import dataclasses
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from sa0_kernels import dispatch, targets
+
+from sa0_jax.generator.decoder import optical_axis
+from sa0_jax.generator.generator import Generator, Rig, RigArrays
+from sa0_jax.head.registry import load_head
+from sa0_jax.losses.lpips import zero_lpips
+from sa0_jax.train import parallel
+from sa0_jax.train.config import TrainConfig
+from sa0_jax.train.example import example_batch
+from sa0_jax.train.objective import Batch, render_decoded
+from sa0_jax.train.step import TrainState, make_trainer
+
+PROGRAMS = ('forward', 'step')
+_COLLECTIVES = re.compile(r'\b(all-gather|all-reduce|reduce-scatter|collective-permute)[\w.-]*\(')
+
+
+@dataclasses.dataclass(frozen=True)
+class ModuleSize:
+  """One part of the network.
+
+  Attributes:
+    name: 'encoder', 'dpt', …
+    parameters: numbers in it.
+    trained: of them.
+  """
+
+  name: str
+  parameters: int
+  trained: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ProgramSize:
+  """A compiled program, for each device; sizes are what the compiler planned, nothing was run.
+
+  Attributes:
+    name: 'forward': portraits to images; 'step': a whole training step.
+    machine: what it was compiled for, and how many devices.
+    devices: their number.
+    implementation: rasterizer.
+    batch_size: targets over all devices.
+    flops: floating-point operations of all devices together as XLA counts them before it optimises;
+      our kernels are not in it. None where XLA does not say.
+    argument_bytes: state, batch and head.
+    temporary_bytes: what it needs beside.
+    peak_bytes: arguments, results, temporary and code.
+    memory_bytes: what a device has; None for this machine's.
+    collectives: transfers between devices, by kind.
+    compile_seconds: tracing and compiling, on this machine.
+  """
+
+  name: str
+  machine: str
+  devices: int
+  implementation: str
+  batch_size: int
+  flops: float | None
+  argument_bytes: int
+  temporary_bytes: int
+  peak_bytes: int
+  memory_bytes: int | None
+  collectives: dict[str, int]
+  compile_seconds: float
+
+  @property
+  def fits(self) -> bool | None:
+    """Whether it fits the device; None where its memory is not known."""
+    return None if self.memory_bytes is None else self.peak_bytes <= self.memory_bytes
+
+
+def module_sizes(config: TrainConfig) -> list[ModuleSize]:
+  """Parameters of each part of the network."""
+  generator = nnx.eval_shape(lambda: Generator(config.generator, rngs=nnx.Rngs(0)))
+  sizes: Counter[str] = Counter()
+  for where, parameter in nnx.to_flat_state(nnx.state(generator)):
+    sizes[str(where[0])] += parameter.size
+  frozen = () if config.generator.train_encoder else ('encoder',)
+  return [ModuleSize(name, size, 0 if name in frozen else size) for name, size in sizes.items()]
+
+
+def compile_program(
+  name: str, config: TrainConfig, machine: targets.Target | None = None
+) -> ProgramSize:
+  """Compiles one program for a machine, which need not be there.
+
+  Args:
+    name: 'forward' or 'step'.
+    config: what is run, `batch_size` over all devices of the machine.
+    machine: from `sa0_kernels.targets.target`; None is this one.
+
+  Raises:
+    ValueError: no such program, or the batch cannot be spread over the devices.
+  """
+  if name not in PROGRAMS:
+    raise ValueError(f'compile_program: one of {", ".join(PROGRAMS)}, got {name!r}')
+  mesh = parallel.make_mesh(None if machine is None else machine.devices)
+  parallel.check_batch_size(mesh, config.batch_size)
+  with dispatch.allow_other_platforms():
+    # By name: what is chosen unasked depends on the machine this runs on.
+    chosen = config.objective.implementation or dispatch.preferred(
+      'rasterize', None if machine is None else machine.platform
+    )
+    config = dataclasses.replace(
+      config, objective=dataclasses.replace(config.objective, implementation=chosen)
+    )
+    begin = time.perf_counter()
+    lowered = _lower(name, config, mesh)
+    compiled = lowered.compile()
+    seconds = time.perf_counter() - begin
+    flops = _flops(name, config)
+  memory = compiled.memory_analysis()
+  return ProgramSize(
+    name=name,
+    machine=_describe(mesh, machine),
+    devices=mesh.size,
+    implementation=chosen,
+    batch_size=config.batch_size,
+    flops=flops,
+    argument_bytes=memory.argument_size_in_bytes,
+    temporary_bytes=memory.temp_size_in_bytes,
+    peak_bytes=_peak(memory),
+    memory_bytes=None if machine is None else machine.memory,
+    collectives=dict(Counter(_COLLECTIVES.findall(compiled.as_text()))),
+    compile_seconds=seconds,
+  )
+
+
+def _peak(memory: Any) -> int:
+  """Bytes in use at once; donated arguments become results."""
+  results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+  at_once = memory.argument_size_in_bytes + results + memory.temp_size_in_bytes
+  return at_once + memory.generated_code_size_in_bytes
+
+
+def _describe(mesh: Any, machine: targets.Target | None) -> str:
+  return f'this machine ({mesh.devices[0].device_kind})' if machine is None else machine.name
+
+
+def _lower(name: str, config: TrainConfig, mesh: Any) -> Any:
+  """The traced program."""
+  head = load_head()
+  rig = jax.eval_shape(lambda: Rig.from_head(head, config.generator.uv_size).arrays)
+  trainer = make_trainer(config, mesh)
+  state = jax.eval_shape(trainer.init)
+  batch = jax.eval_shape(lambda: example_batch(config, head))
+  if name == 'step':
+    perceptual = jax.eval_shape(zero_lpips) if config.objective.weights.lpips else None
+    return trainer.step.lower(state, batch, rig, perceptual)
+  images = parallel.over_batch(
+    mesh, _forward(trainer.generator, config), (False, True, False), spread_result=True
+  )
+  whole, parts = parallel.replicated(mesh), parallel.spread(mesh)
+  return jax.jit(images, in_shardings=(whole, parts, whole), out_shardings=parts).lower(
+    state, batch, rig
+  )
+
+
+def _forward(
+  generator_of: Callable[[TrainState], Generator], config: TrainConfig
+) -> Callable[[TrainState, Batch, RigArrays], jax.Array]:
+  def images(state: TrainState, batch: Batch, rig: RigArrays) -> jax.Array:
+    generator = generator_of(state)
+    identity = generator.encode(batch.sources, rig.uv)
+    targets_ = batch.targets
+    axis = optical_axis(targets_.camera)
+    decoded = generator.decode(identity, axis, targets_.codes, rig.rest)
+    return render_decoded(decoded, targets_, rig, config.objective).features
+
+  return images
+
+
+def _flops(name: str, config: TrainConfig) -> float | None:
+  """Operations of the whole batch, in the program as it would be for one CPU."""
+  host = parallel.make_mesh(jax.devices('cpu')[:1])
+  counted = _lower(name, config, host).cost_analysis()
+  return None if counted is None else float(counted['flops'])

@@ -1,0 +1,52 @@
+"""What a configuration costs, before it is run."""
+
+import dataclasses
+
+import pytest
+
+from sa0_jax.config import from_config_dict, load_config
+from sa0_jax.train import inspect
+from sa0_jax.train.config import TrainConfig
+
+
+def settings(name: str) -> TrainConfig:
+  return from_config_dict(TrainConfig, load_config(name))
+
+
+def test_the_published_network_has_the_published_size():
+  modules = {m.name: m for m in inspect.module_sizes(settings('paper'))}
+  assert 40e6 <= modules['unet'].parameters <= 60e6
+  assert 85e6 < modules['encoder'].parameters < 87e6
+  assert modules['encoder'].trained == 0
+  others = [m for name, m in modules.items() if name != 'encoder']
+  assert all(m.trained == m.parameters for m in others)
+
+
+def test_every_configuration_is_a_network_of_its_size():
+  sizes = [
+    sum(m.parameters for m in inspect.module_sizes(settings(name)))
+    for name in ('debug', 'tiny', 'small', 'paper', 'paper:dinov3_vitl16')
+  ]
+  assert sizes == sorted(sizes)
+  tiny = inspect.module_sizes(settings('tiny'))
+  assert all(m.trained == m.parameters for m in tiny)
+
+
+def test_a_program_is_compiled_and_measured():
+  config = settings('debug')
+  report = inspect.compile_program('forward', config)
+  assert report.devices >= 1
+  assert report.batch_size == config.batch_size
+  assert report.machine.startswith('this machine')
+  assert report.fits is None
+  # Parameters alone are part of it.
+  assert report.argument_bytes > 4 * sum(m.parameters for m in inspect.module_sizes(config))
+  assert report.peak_bytes >= report.argument_bytes + report.temporary_bytes
+  assert report.flops > 1e8
+  assert dataclasses.replace(report, memory_bytes=report.peak_bytes).fits
+  assert not dataclasses.replace(report, memory_bytes=report.peak_bytes - 1).fits
+
+
+def test_programs_have_names():
+  with pytest.raises(ValueError, match="one of forward, step, got 'backward'"):
+    inspect.compile_program('backward', settings('debug'))
