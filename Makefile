@@ -13,7 +13,7 @@ PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
 DEFAULT := not slow and not mediapipe and not parity and not real_clip and not interpreter and not aot
 
-.PHONY: demo test test-slow test-parity test-mediapipe test-interpreter test-aot lint format wheel constraints clean
+.PHONY: demo test test-slow test-parity test-mediapipe test-interpreter test-aot test-aot-slow lint format wheel constraints clean
 
 demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
 	$(BIN)/sa0 demo --out $(OUT)
@@ -22,7 +22,7 @@ test: $(VENV)/.installed-dev  ## the suite
 	$(PYTEST) -n $(WORKERS) -m "$(DEFAULT)"
 
 test-slow: $(VENV)/.installed-dev  ## tests that take minutes
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not aot"
 
 test-mediapipe: $(VENV)/.installed-dev  ## installs the landmark network (about 1 GB) when first run
 	$(PYTEST) -m mediapipe
@@ -34,7 +34,10 @@ test-interpreter: $(VENV)/.installed-dev  ## kernels whose interpreter is slow
 	$(PYTEST) -n $(WORKERS) -m interpreter
 
 test-aot: $(AOT)/.installed  ## compiles the kernels for GPUs and TPUs; installs their compilers
-	PYTHONPATH=kernels $(AOT)/bin/python -m pytest -n $(WORKERS) -m aot tests/aot
+	$(AOT)/bin/python -m pytest -n $(WORKERS) -m "aot and not slow" tests/aot
+
+test-aot-slow: $(AOT)/.installed  ## the published network compiled for whole machines; half an hour
+	$(AOT)/bin/python -m pytest -s -m "aot and slow" tests/aot
 
 lint: $(VENV)/.installed-dev  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -72,7 +75,7 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 $(AOT)/.installed: $(INPUTS) tests/aot/constraints.txt
 	$(PYTHON) -m venv $(AOT)
 	$(AOT)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt \
-	  -c tests/aot/constraints.txt jax absl-py jaxtyping beartype pytest pytest-xdist libtpu
+	  -c tests/aot/constraints.txt -e . absl-py beartype pytest pytest-xdist libtpu
 	$(AOT)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 	  -c tests/aot/constraints.txt jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
 	touch $@

@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
   generator.train_encoder = True
   config.objective.weights.lpips = 0.0
   config.optimizer.rate = 2e-3
-  config.optimizer.decay_steps = 2000
+  config.optimizer.decay_steps = 1300
   config.batch_size = 4
-  config.steps = 2000
+  config.steps = 1300
   return config

@@ -105,8 +105,15 @@ def target(name: str) -> Target:
   )
 
 
+def _installed(module: str) -> bool:
+  try:
+    return importlib.util.find_spec(module) is not None
+  except ModuleNotFoundError:  # the package it would be in
+    return False
+
+
 def _gpus(gpu: Gpu, count: int) -> tuple[jax.Device, ...]:
-  if importlib.util.find_spec('jax_plugins.xla_cuda12') is None:
+  if not _installed('jax_plugins.xla_cuda12'):
     raise RuntimeError(
       f'compiling for {gpu.name} needs the plugins of JAX {jax.__version__}: pip install --no-deps '
       f'jax-cuda12-plugin=={jax.__version__} jax-cuda12-pjrt=={jax.__version__} '
@@ -120,7 +127,7 @@ def _gpus(gpu: Gpu, count: int) -> tuple[jax.Device, ...]:
 
 
 def _tpus(name: str) -> tuple[jax.Device, ...]:
-  if importlib.util.find_spec('libtpu') is None:
+  if not _installed('libtpu'):
     raise RuntimeError(f'compiling for {name} needs the package libtpu: pip install libtpu')
   # Without these it asks the cloud who it is, and locks the TPU it does not have.
   os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')

@@ -1,6 +1,7 @@
 """A capture's frames as arrays: what networks and optimisers draw from."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +75,8 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
   size = (resolution, resolution) if resolution else (width, height)
   images = np.empty((len(capture), size[1], size[0], 3), np.uint8)
   mattes = np.empty(images.shape[:3], np.uint8)
-  for position in range(len(capture)):
+
+  def load(position: int) -> None:
     image, matte = capture.source.load(position)
     if matte.max() < 128:
       raise ValueError(
@@ -86,6 +88,11 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
       method = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
       image, matte = (cv2.resize(x, size, interpolation=method) for x in (image, matte))
     images[position], mattes[position] = image, matte
+
+  # Decoding a video's worth of images is what a refinement on a GPU waited for longest.
+  with ThreadPoolExecutor() as pool:
+    for _ in pool.map(load, range(len(capture))):
+      pass
   camera = capture.frame_camera(np.arange(len(capture))).resized(*size)
   return FrameArrays(
     images=jnp.asarray(images),

@@ -116,7 +116,10 @@ def compile_program(
     )
     begin = time.perf_counter()
     lowered = _lower(name, config, mesh)
-    compiled = lowered.compile()
+    # Without a GPU to try them on, XLA's tile sizes for its own Triton products are guesses, and
+    # for some shapes it finds none; the libraries' products need none.
+    gpu = machine is not None and machine.platform == 'gpu'
+    compiled = lowered.compile({'xla_gpu_enable_triton_gemm': False} if gpu else None)
     seconds = time.perf_counter() - begin
     flops = _flops(name, config)
   memory = compiled.memory_analysis()
@@ -157,20 +160,22 @@ def _lower(name: str, config: TrainConfig, mesh: Any) -> Any:
   if name == 'step':
     perceptual = jax.eval_shape(zero_lpips) if config.objective.weights.lpips else None
     return trainer.step.lower(state, batch, rig, perceptual)
-  images = parallel.over_batch(
-    mesh, _forward(trainer.generator, config), (False, True, False), spread_result=True
-  )
+  images = forward(config)
+
+  def local(state: TrainState, batch: Batch, rig: RigArrays) -> jax.Array:
+    return images(trainer.generator(state), batch, rig)
+
+  spread = parallel.over_batch(mesh, local, (False, True, False), spread_result=True)
   whole, parts = parallel.replicated(mesh), parallel.spread(mesh)
-  return jax.jit(images, in_shardings=(whole, parts, whole), out_shardings=parts).lower(
+  return jax.jit(spread, in_shardings=(whole, parts, whole), out_shardings=parts).lower(
     state, batch, rig
   )
 
 
-def _forward(
-  generator_of: Callable[[TrainState], Generator], config: TrainConfig
-) -> Callable[[TrainState, Batch, RigArrays], jax.Array]:
-  def images(state: TrainState, batch: Batch, rig: RigArrays) -> jax.Array:
-    generator = generator_of(state)
+def forward(config: TrainConfig) -> Callable[[Generator, Batch, RigArrays], jax.Array]:
+  """Portraits to images of the targets, [b, h, w, 3] over black; to be compiled."""
+
+  def images(generator: Generator, batch: Batch, rig: RigArrays) -> jax.Array:
     identity = generator.encode(batch.sources, rig.uv)
     targets_ = batch.targets
     axis = optical_axis(targets_.camera)

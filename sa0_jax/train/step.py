@@ -70,7 +70,10 @@ def make_trainer(config: TrainConfig, mesh: Mesh, start: Generator | None = None
   """
   parallel.check_batch_size(mesh, config.batch_size)
   if start is not None and start.config != config.generator:
-    raise ValueError('make_trainer: the generator to start from has another configuration')
+    raise ValueError(
+      'make_trainer: the generator to start from has another configuration than the one to train: '
+      'give its own as config.generator'
+    )
   optimizer = make_optimizer(config.optimizer)
   root = jax.random.key(config.seed)
 
@@ -81,8 +84,10 @@ def make_trainer(config: TrainConfig, mesh: Mesh, start: Generator | None = None
   definition = nnx.split(nnx.eval_shape(fresh), kept, ...)[0]
 
   def init() -> TrainState:
-    # Not in one program: hundreds of draws take longer to compile together than to make.
-    _, frozen, trainable = nnx.split(fresh() if start is None else start, kept, ...)
+    # Not in one program: hundreds of draws take longer to compile together than to make. Copied:
+    # a step uses its state up, and the caller's weights are the caller's.
+    begin = fresh() if start is None else jax.tree.map(jnp.copy, start)
+    _, frozen, trainable = nnx.split(begin, kept, ...)
     moments = optimizer.init(ravel_pytree(trainable)[0])
     return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, moments)
 

@@ -5,7 +5,6 @@ when it finds them. Nothing runs here; see `kernels/device_check.py` for that.
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -27,12 +26,10 @@ CASES = [
 
 
 def compiled(target, implementation, what):
-  paths = os.pathsep.join([str(ROOT), str(ROOT / 'kernels')])
   command = [sys.executable, '-m', 'tests.aot.compile', target, implementation, what]
   done = subprocess.run(
     command,
     cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': paths},
     capture_output=True,
     text=True,
     timeout=400,

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from sa0_jax.cli.main import main
+from sa0_jax.train import inspect
+from sa0_jax.train.inspect import ProgramSize
 
 
 def test_parameters_alone(capsys):
@@ -18,11 +20,29 @@ def test_parameters_alone(capsys):
   assert 'unet' in text
 
 
-def test_a_program_for_this_machine(capsys):
-  assert main(['inspect', '--config=debug', '--program', 'forward']) == 0
+@pytest.mark.parametrize(('memory', 'verdict'), [(2**31, 'fits'), (2**30, 'DOES NOT FIT')])
+def test_a_program_is_described(memory, verdict, capsys, monkeypatch):
+  def compiled(name, config, machine):
+    sizes = {'argument_bytes': 2**29, 'temporary_bytes': 2**30, 'peak_bytes': 3 * 2**29}
+    return ProgramSize(
+      name,
+      'h100:8',
+      8,
+      'triton',
+      config.batch_size,
+      2e12,
+      memory_bytes=memory,
+      collectives={'all-reduce': 2},
+      compile_seconds=3.0,
+      **sizes,
+    )
+
+  monkeypatch.setattr(inspect, 'compile_program', compiled)
+  assert main(['inspect', '--config=debug', '--program', 'step']) == 0
   text = capsys.readouterr().out
-  assert 'forward, 2 targets over' in text
-  assert 'GiB at most' in text
+  assert 'step, 2 targets over 8 × h100:8, triton: 2.000 TFLOP in all' in text
+  assert f'1.50 GiB at most of {memory / 2**30:.1f} GiB: {verdict}' in text
+  assert '2 all-reduce' in text
 
 
 @pytest.mark.parametrize(

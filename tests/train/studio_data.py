@@ -17,10 +17,11 @@ from sa0_jax.train.objective import Batch, Targets
 
 
 class Person(NamedTuple):
-  """One subject: the capture and its arrays."""
+  """One subject: the capture, its arrays, and the box around the head in each frame."""
 
   capture: Capture
   frames: FrameArrays
+  boxes: np.ndarray
 
 
 class Pick(NamedTuple):
@@ -38,7 +39,9 @@ def film_people(seeds, size, cameras, instants) -> list[Person]:
       seed=seed, kind='multiview', frames=instants, cameras=cameras, resolution=size
     )
     capture = film(config)
-    people.append(Person(capture, load_frames(capture, load_head(), size)))
+    frames = load_frames(capture, load_head(), size)
+    boxes = np.array([_box(matte) for matte in np.asarray(frames.mattes)], np.float32)
+    people.append(Person(capture, frames, boxes))
   return people
 
 
@@ -72,7 +75,7 @@ def make_batch(people: list[Person], stacked: FrameArrays, picks: list[Pick]) ->
   image, vertices, camera = _gather(stacked, who, rows)
   target_image, target_vertices, target_camera = _gather(stacked, who, targets)
   codes = [people[p.person].capture.frame_codes(p.target) for p in picks]
-  boxes = [_box(people[p.person].frames.mattes[p.target]) for p in picks]
+  boxes = [people[p.person].boxes[p.target] for p in picks]
 
   def first(tree):
     return jax.tree.map(lambda leaf: leaf[:, 0], tree)
@@ -83,8 +86,8 @@ def make_batch(people: list[Person], stacked: FrameArrays, picks: list[Pick]) ->
       image=target_image[:, 0],
       vertices=target_vertices[:, 0],
       camera=first(target_camera),
-      codes=jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *codes),
-      box=jnp.asarray(boxes, jnp.float32),
+      codes=jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *codes),
+      box=jnp.asarray(np.stack(boxes)),
     ),
   )
 
@@ -98,7 +101,7 @@ def _gather(stacked: FrameArrays, who, rows):
   return image * matte, stacked.vertices[who, rows], camera
 
 
-def _box(matte) -> tuple[float, float, float, float]:
+def _box(matte: np.ndarray) -> tuple[float, float, float, float]:
   """Around what belongs to the head."""
-  rows, columns = (np.flatnonzero(np.asarray(matte).max(axis=axis) > 127) for axis in (1, 0))
+  rows, columns = (np.flatnonzero(matte.max(axis=axis) > 127) for axis in (1, 0))
   return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)

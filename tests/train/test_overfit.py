@@ -1,0 +1,58 @@
+"""The tiny network learns four people by heart on a laptop, and sees more in four portraits."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from sa0_jax.config import from_config_dict, load_config
+from sa0_jax.generator.generator import Rig
+from sa0_jax.head.registry import load_head
+from sa0_jax.metrics.image import psnr
+from sa0_jax.train import parallel
+from sa0_jax.train.config import TrainConfig
+from sa0_jax.train.inspect import forward
+from sa0_jax.train.step import make_trainer
+from tests.train.studio_data import Draws, Pick, film_people, make_batch, stack
+
+PEOPLE, CAMERAS, INSTANTS = 4, 8, 4
+UNSEEN = (2, 5)  # cameras whose pictures are neither sources nor targets of training
+
+
+@pytest.mark.slow
+def test_four_people_are_learnt_and_four_portraits_help(capsys):
+  config = from_config_dict(TrainConfig, load_config('tiny'))
+  people = film_people(range(PEOPLE), config.generator.image_size, CAMERAS, INSTANTS)
+  stacked = stack(people)
+  seen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS not in UNSEEN)
+  unseen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS in UNSEEN)
+  rig = Rig.from_head(load_head(), config.generator.uv_size).arrays
+  trainer = make_trainer(config, parallel.make_mesh(jax.devices()[:1]))
+  state, draws = trainer.init(), Draws(PEOPLE, seen)
+  begin = time.perf_counter()
+  for step in range(config.steps):
+    state, metrics = trainer.step(state, make_batch(people, stacked, draws(0, step)), rig, None)
+    assert not bool(metrics.overflowed)
+  seconds = time.perf_counter() - begin
+  images = jax.jit(forward(config))
+  generator = trainer.generator(state)
+
+  def score(targets, count):
+    """Mean PSNR over black, of targets made of `count` other frames."""
+    scores = []
+    for target in targets:
+      order = np.random.default_rng(target).permutation([i for i in seen if i != target])
+      picks = [Pick(who, tuple(int(i) for i in order[:count]), target) for who in range(PEOPLE)]
+      batch = make_batch(people, stacked, picks)
+      scores.append(jax.vmap(psnr)(images(generator, batch, rig), batch.targets.image))
+    return float(np.mean(scores))
+
+  trained, four, one = score(seen, 4), score(unseen, 4), score(unseen, 1)
+  with capsys.disabled():
+    print(
+      f'\n{config.steps} steps in {seconds:.0f} s; training targets {trained:.2f} dB; unseen '
+      f'cameras {four:.2f} dB from four portraits, {one:.2f} dB from one'
+    )
+  assert trained >= 30
+  assert four > one + 0.1
