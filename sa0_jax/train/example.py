@@ -1,5 +1,7 @@
 """A batch of the right shapes without data, for measuring and for inspecting programs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -22,10 +24,12 @@ def example_batch(config: TrainConfig, head: HeadModel, people: int | None = Non
   size = config.generator.image_size
   sources = example_sources(config.generator, head, count, MAX_SOURCES)
   camera = example_cameras(head, 1, size)
-  # Codes may be NumPy arrays; all of a batch have the batch's axis.
   codes = jax.tree.map(
     lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (count, *leaf.shape)), HeadCodes.neutral(head)
   )
+  # Codes of zero would leave the residual head without a gradient. The mesh stays neutral.
+  expression = 0.3 * jax.random.normal(jax.random.key(1), codes.expression.shape)
+  codes = dataclasses.replace(codes, expression=expression)
   targets = Targets(
     image=sources.image[:, 0],
     vertices=sources.vertices[:, 0],

@@ -105,7 +105,7 @@ def compile_program(
   if name not in PROGRAMS:
     raise ValueError(f'compile_program: one of {", ".join(PROGRAMS)}, got {name!r}')
   mesh = parallel.make_mesh(None if machine is None else machine.devices)
-  parallel.check_batch_size(mesh, config.batch_size)
+  parallel.check_batch_size(mesh.size, config.batch_size)
   with dispatch.allow_other_platforms():
     # By name: what is chosen unasked depends on the machine this runs on.
     chosen = config.objective.implementation or dispatch.preferred(

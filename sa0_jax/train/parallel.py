@@ -25,16 +25,16 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
   return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
 
 
-def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+def check_batch_size(devices: int, batch_size: int) -> None:
   """Every device must get as much as the others.
 
   Raises:
     ValueError: it would not.
   """
-  if batch_size % mesh.size:
+  if batch_size % devices:
     raise ValueError(
-      f'batch_size={batch_size} cannot be spread over {mesh.size} devices: take a multiple of '
-      f'{mesh.size}'
+      f'batch_size={batch_size} cannot be spread over {devices} devices: take a multiple of '
+      f'{devices}'
     )
 
 

@@ -68,7 +68,7 @@ def make_trainer(config: TrainConfig, mesh: Mesh, start: Generator | None = None
   Raises:
     ValueError: the batch cannot be spread over the devices, or `start` is another network.
   """
-  parallel.check_batch_size(mesh, config.batch_size)
+  parallel.check_batch_size(mesh.size, config.batch_size)
   if start is not None and start.config != config.generator:
     raise ValueError(
       'make_trainer: the generator to start from has another configuration than the one to train: '

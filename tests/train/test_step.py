@@ -104,12 +104,9 @@ def test_a_step_short_of_gaussians_is_not_made():
 
 
 def test_a_batch_must_be_equal_parts():
-  class Two:
-    size = 2
-
-  parallel.check_batch_size(Two, 4)
+  parallel.check_batch_size(2, 4)
   with pytest.raises(ValueError, match='batch_size=3 cannot be spread over 2 devices'):
-    parallel.check_batch_size(Two, 3)
+    parallel.check_batch_size(2, 3)
 
 
 _OVER_DEVICES = """
@@ -183,7 +180,7 @@ def test_long_gradients_are_shortened():
     ({'beta2': 1.5}, 'beta2 must be 0 to 1'),
   ],
 )
-def test_settings_of_the_optimizer_are_checked(changed, message):
+def test_settings_of_the_optimizer_are_checked(changed, message, unchecked_shapes):
   with pytest.raises(ValueError, match=message):
     OptimizerConfig(**changed)
 
