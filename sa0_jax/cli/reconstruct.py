@@ -120,7 +120,11 @@ def _track(images: list[pathlib.Path], head_name: str) -> 'Capture':
     for position, image in enumerate(images):
       copy = pathlib.Path(folder) / f'{position}{image.suffix.lower()}'
       shutil.copyfile(image, copy)
-    result = track_footage(folder, load_head(head_name), progress=StageProgress(line))
+    try:
+      result = track_footage(folder, load_head(head_name), progress=StageProgress(line))
+    except ValueError as error:
+      # It speaks of the folder the images were copied to, which nobody knows.
+      raise ValueError(str(error).replace(folder, ', '.join(map(str, images)))) from error
     if len(result.capture) < len(images):
       failed = [images[failure.frame].name for failure in result.failures]
       raise ValueError(f'no face was found in {", ".join(failed)}: leave it out')

@@ -58,3 +58,17 @@ def test_another_checkpoint_is_refused(sa0, files, tmp_path):
   code, _, error = sa0('reconstruct', str(files / 'subject'), *words)
   assert code == 1
   assert 'not a generator file' in error
+
+
+def test_images_without_a_face_are_named(sa0, files, tmp_path, monkeypatch):
+  """What failed was said of a temporary folder."""
+
+  def no_face(folder, head, progress):
+    raise ValueError(f'{folder}: no face found (looked at 1 frames)')
+
+  monkeypatch.setattr('sa0_jax.capture.track.track.track_footage', no_face)
+  (tmp_path / 'wall.png').write_bytes(b'')
+  words = ('--checkpoint', str(files / 'g.npz'), '--out', str(tmp_path / 'x.sa0'))
+  code, _, error = sa0('reconstruct', str(tmp_path / 'wall.png'), *words)
+  assert code == 1
+  assert error.strip().endswith(f'{tmp_path / "wall.png"}: no face found (looked at 1 frames)')
