@@ -9,19 +9,18 @@ import ml_collections
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Settings of the refinement, Stage 2."""
-  return ml_collections.ConfigDict({'refine': _refine()})
+  """All settings, one group for each part of the method."""
+  return ml_collections.ConfigDict({'refine': refine(), 'train': train()})
 
 
-def get_train_config() -> ml_collections.ConfigDict:
-  """Settings of Stage 1."""
-  return ml_collections.ConfigDict(_train())
+def train(encoder: str = 'dinov3_vitb16') -> ml_collections.ConfigDict:
+  """Stage 1, `sa0_jax.train.config.TrainConfig` says what each is.
 
-
-def _train() -> dict:
-  """Stage 1, `sa0_jax.train.config.TrainConfig` says what each is."""
-  return {
-    'generator': _generator(),
+  Args:
+    encoder: one of `sa0_jax.generator.vit.VIT_PRESETS`.
+  """
+  settings = {
+    'generator': _generator(encoder),
     'objective': {
       'weights': {
         'l1': 1.0,
@@ -52,12 +51,13 @@ def _train() -> dict:
     'steps': 200_000,
     'seed': 0,
   }
+  return ml_collections.ConfigDict(settings)
 
 
-def _generator() -> dict:
+def _generator(encoder: str) -> dict:
   """The network, `sa0_jax.generator.generator.GeneratorConfig` says what each is."""
   return {
-    'encoder': vit('dinov3_vitb16'),
+    'encoder': _vit(encoder),
     'dpt': {
       'level_channels': (96, 192, 384, 768),
       'features': 256,
@@ -94,9 +94,9 @@ def _generator() -> dict:
   }
 
 
-def _refine() -> dict:
+def refine() -> ml_collections.ConfigDict:
   """Per-subject refinement, `sa0_jax.refine.config.RefineConfig` says what each is."""
-  return {
+  settings = {
     'steps': 10_000,
     'seed': 0,
     'resolution': 0,  # px; 0 takes the capture's own
@@ -130,9 +130,10 @@ def _refine() -> dict:
     'steps_per_call': 50,
     'implementation': None,
   }
+  return ml_collections.ConfigDict(settings)
 
 
-def vit(name: str) -> dict:
+def _vit(name: str) -> dict:
   """A published vision transformer by name, or 'tiny'.
 
   Raises:

@@ -11,7 +11,7 @@ from sa0_jax.configs import base
 
 def get_config() -> ml_collections.ConfigDict:
   """Settings of the demo's refinement."""
-  config = base.get_config().refine
+  config = base.refine()
   config.steps = 1200
   config.uv_size = 128  # 16,101 Gaussians
   config.held_out = 0.2

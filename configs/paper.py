@@ -17,8 +17,7 @@ def get_config(encoder: str = 'dinov3_vitb16') -> ml_collections.ConfigDict:
   Args:
     encoder: one of `sa0_jax.generator.vit.VIT_PRESETS`.
   """
-  config = base.get_train_config()
-  config.generator.encoder = ml_collections.ConfigDict(base.vit(encoder))
+  config = base.train(encoder)
   if config.generator.encoder.patch_size == 14:
     config.generator.image_size = 518  # 37 patches, as its positions were learned
   return config

@@ -29,7 +29,7 @@ def get_config(ablation: str = '') -> ml_collections.ConfigDict:
     raise ValueError(
       f'config refine:{ablation}: the argument is one of {", ".join(filter(None, _ABLATIONS))}'
     )
-  config = base.get_config().refine
+  config = base.refine()
   for part in _ABLATIONS[ablation]:
     config.anti_spike[part] = False
   return config

@@ -15,9 +15,8 @@ def get_config(encoder: str = 'dinov3_vits16') -> ml_collections.ConfigDict:
   Args:
     encoder: one of `sa0_jax.generator.vit.VIT_PRESETS` with patches of 16.
   """
-  config = base.get_train_config()
+  config = base.train(encoder)
   generator = config.generator
-  generator.encoder = ml_collections.ConfigDict(base.vit(encoder))
   generator.dpt.level_channels = (48, 96, 192, 384)
   generator.dpt.features = 128
   generator.dpt.out_channels = 64

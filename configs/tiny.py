@@ -12,9 +12,8 @@ from sa0_jax.configs import base
 
 def get_config() -> ml_collections.ConfigDict:
   """Settings of Phase 1."""
-  config = base.get_train_config()
+  config = base.train('tiny')
   generator = config.generator
-  generator.encoder = ml_collections.ConfigDict(base.vit('tiny'))
   generator.dpt.level_channels = (16, 24, 32, 48)
   generator.dpt.features = 32
   generator.dpt.out_channels = 16

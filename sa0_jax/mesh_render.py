@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from sa0_kernels.camera import Camera
 
 NEAR = 0.01  # metres
+_PORTRAIT_DISTANCE = 0.95  # metres
+_PORTRAIT_MARGIN = 1.3  # hair reaches beyond the mesh
 
 # Largest image side and number of triangles accepted, to fail before allocating for a typing error.
 MAX_SIDE = 16384
@@ -198,6 +200,28 @@ def look_at_camera(
   width, height = size
   intrinsics = np.array([focal * height, focal * height, width / 2, height / 2])
   return Camera.from_matrices(extrinsics, intrinsics, width=width, height=height)
+
+
+def portrait_camera(
+  vertices: Float[np.ndarray, 'v 3'], *, yaw: float, pitch: float, size: int
+) -> Camera:
+  """A camera of square images that frames a head, from the distance of a portrait.
+
+  Args:
+    vertices: the head, metres.
+    yaw, pitch: as in `look_at_camera`; from the side a head is no wider than it is high.
+    size: side of the images, px.
+  """
+  points = np.asarray(vertices, np.float64)
+  low, high = points.min(axis=0), points.max(axis=0)
+  return look_at_camera(
+    (low + high) / 2,
+    distance=_PORTRAIT_DISTANCE,
+    yaw=yaw,
+    pitch=pitch,
+    focal=_PORTRAIT_DISTANCE / (_PORTRAIT_MARGIN * float(np.max(high - low))),
+    size=(size, size),
+  )
 
 
 def studio_lights(count: int = 64) -> Lights:

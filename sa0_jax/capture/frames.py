@@ -91,8 +91,7 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
 
   # Decoding a video's worth of images is what a refinement on a GPU waited for longest.
   with ThreadPoolExecutor() as pool:
-    for _ in pool.map(load, range(len(capture))):
-      pass
+    list(pool.map(load, range(len(capture))))
   camera = capture.frame_camera(np.arange(len(capture))).resized(*size)
   return FrameArrays(
     images=jnp.asarray(images),

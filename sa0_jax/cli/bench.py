@@ -46,14 +46,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     epilog='example: sa0 bench refine --resolution 512 --uv-size 256 --json',
     allow_abbrev=False,
   )
-  for name, text in (
+  _add_numbers(
+    refine,
     ('resolution', 'side of the images, px'),
     ('uv-size', 'side of the UV image; one Gaussian per valid texel'),
     ('chunks', 'how many runs of steps are timed'),
     ('steps', 'steps in each'),
-  ):
-    refine.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
-  refine.add_argument('--implementation', metavar='NAME', help='rasterizer (default: the fastest)')
+  )
   generator = actions.add_parser(
     'generator',
     help='portraits to Gaussians, milliseconds',
@@ -63,15 +62,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     allow_abbrev=False,
   )
   options.add_config(generator, 'paper')
-  for name, text in (
+  _add_numbers(
+    generator,
     ('sources', 'portraits, 1 to 4 (default: 1)'),
     ('repeats', 'calls that are timed'),
-  ):
-    generator.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
-  generator.add_argument(
-    '--implementation', metavar='NAME', help='rasterizer (default: the fastest)'
   )
-  for action in (rasterizer, refine, generator):
+  measures = {rasterizer: _rasterizer, refine: _refine, generator: _generator}
+  for action, measure in measures.items():
+    action.set_defaults(measure=measure)
     action.add_argument(
       '--json',
       metavar='PATH',
@@ -82,11 +80,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   parser.set_defaults(run=run)
 
 
+def _add_numbers(parser: argparse.ArgumentParser, *numbers: tuple[str, str]) -> None:
+  """Adds (name, help) of the workload's sizes, and the rasterizer."""
+  for name, text in numbers:
+    parser.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
+  parser.add_argument('--implementation', metavar='NAME', help='rasterizer (default: the fastest)')
+
+
+def _given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
+  """What was said on the command line; the library has the other defaults."""
+  return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
 def run(args: argparse.Namespace) -> int:
   """Runs `sa0 bench`; errors are raised as ValueError, OSError or RuntimeError."""
   target = None if args.json in (None, '-') else options.check_output(pathlib.Path(args.json))
-  measure = {'rasterizer': _rasterizer, 'refine': _refine, 'generator': _generator}[args.bench]
-  report, text = measure(args)
+  report, text = args.measure(args)
   rendered = json.dumps(report, indent=2)
   if target is not None:
     from sa0_jax import archive
@@ -112,8 +121,7 @@ def _rasterizer(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 def _refine(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
   from sa0_jax.refine.bench import RefineBench, measure
 
-  names = ('resolution', 'uv_size', 'chunks', 'steps', 'implementation')
-  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+  given = _given(args, 'resolution', 'uv_size', 'chunks', 'steps', 'implementation')
   report = measure(RefineBench(**given))
   text = (
     f'{report["iterations_per_second"]:.2f} iterations/s at {report["resolution"]}², '
@@ -129,8 +137,7 @@ def _generator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
   from sa0_jax.train.config import TrainConfig
 
   settings = options.read_settings(args, TrainConfig)
-  names = ('sources', 'repeats', 'implementation')
-  given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+  given = _given(args, 'sources', 'repeats', 'implementation')
   report = {'config': args.config, **measure(GeneratorBench(settings.generator, **given))}
   parts = ', '.join(
     f'{name} {report[f"{name}_milliseconds"]:.2f} ms'

@@ -16,18 +16,16 @@ from sa0_jax.cli.errors import EXPECTED, Interrupted, error_line
 # Modules of this package with `add_parser(subparsers)`; they import what they need when they run,
 # so that --help is quick.
 COMMANDS = (
-  *(
-    'demo',
-    'track',
-    'reconstruct',
-    'refine',
-    'render',
-    'export',
-    'head',
-    'inspect',
-    'bench',
-    'doctor',
-  ),
+  'demo',
+  'track',
+  'reconstruct',
+  'refine',
+  'render',
+  'export',
+  'head',
+  'inspect',
+  'bench',
+  'doctor',
 )
 
 

@@ -10,12 +10,10 @@ from sa0_kernels import Camera
 
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadCodes, HeadModel
-from sa0_jax.mesh_render import look_at_camera
+from sa0_jax.mesh_render import portrait_camera
 
 YAW = np.pi / 3
 PITCH = 0.12
-_DISTANCE = 0.95  # metres; a portrait's perspective
-_MARGIN = 1.3  # hair reaches beyond the mesh
 _JAW = 0.18  # rad at the widest
 # Where the head model names its expressions: an ARKit name and its largest coefficient.
 _EXPRESSIONS = (('mouthSmile', 0.7), ('browInnerUp', 0.6), ('eyeBlink', 1.0))
@@ -47,19 +45,11 @@ def orbit_drive(
     orbit: length and size.
   """
   neutral = dataclasses.replace(HeadCodes.neutral(head), shape=shape)
-  vertices = np.asarray(pose_head(head, neutral), np.float64)
-  low, high = vertices.min(axis=0), vertices.max(axis=0)
-  # The half height fills the half image; from the side a head is no wider than it is high.
-  focal = 0.5 * _DISTANCE / (0.5 * _MARGIN * float(np.max(high - low)))
+  vertices = np.asarray(pose_head(head, neutral))
   for index in range(orbit.frames):
     phase = 2.0 * np.pi * index / orbit.frames
-    camera = look_at_camera(
-      (low + high) / 2,
-      distance=_DISTANCE,
-      yaw=YAW * np.sin(phase),
-      pitch=PITCH * np.sin(2.0 * phase),
-      focal=focal,
-      size=(orbit.size, orbit.size),
+    camera = portrait_camera(
+      vertices, yaw=YAW * np.sin(phase), pitch=PITCH * np.sin(2.0 * phase), size=orbit.size
     )
     yield (neutral if orbit.still else _face(head, neutral, phase)), camera
 

@@ -3,8 +3,6 @@
 import argparse
 import json
 import pathlib
-import shutil
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +103,7 @@ def _text(report: dict[str, Any]) -> str:
 
 def _track(images: list[pathlib.Path], head_name: str) -> 'Capture':
   """Tracks images of one person, in the order given; every one must show a face."""
-  from sa0_jax.capture.track.footage import IMAGE_SUFFIXES
+  from sa0_jax.capture.track.footage import IMAGE_SUFFIXES, Footage
   from sa0_jax.capture.track.track import track_footage
   from sa0_jax.head.registry import load_head
 
@@ -116,15 +114,9 @@ def _track(images: list[pathlib.Path], head_name: str) -> 'Capture':
       raise FileNotFoundError(f'{image}: no such image, and no capture folder')
     if image.suffix.lower() not in IMAGE_SUFFIXES:
       raise ValueError(f'{image}: not an image ({", ".join(IMAGE_SUFFIXES)}); track videos first')
-  with tempfile.TemporaryDirectory() as folder, ProgressLine('track') as line:
-    for position, image in enumerate(images):
-      copy = pathlib.Path(folder) / f'{position}{image.suffix.lower()}'
-      shutil.copyfile(image, copy)
-    try:
-      result = track_footage(folder, load_head(head_name), progress=StageProgress(line))
-    except ValueError as error:
-      # It speaks of the folder the images were copied to, which nobody knows.
-      raise ValueError(str(error).replace(folder, ', '.join(map(str, images)))) from error
+  footage = Footage.of_images(images)
+  with ProgressLine('track') as line:
+    result = track_footage(footage, load_head(head_name), progress=StageProgress(line))
     if len(result.capture) < len(images):
       failed = [images[failure.frame].name for failure in result.failures]
       raise ValueError(f'no face was found in {", ".join(failed)}: leave it out')

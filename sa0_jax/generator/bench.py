@@ -1,6 +1,7 @@
 """How long the feed-forward generator takes on this machine, from portraits to an image."""
 
 import dataclasses
+import functools
 import os
 import statistics
 import time
@@ -10,18 +11,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from sa0_kernels import Camera, RasterConfig
-from sa0_kernels.rasterize.types import grow_capacity
+from jaxtyping import Array
+from sa0_kernels import Camera, RasterConfig, RasterOutput, grow_capacity
 
 from sa0_jax.avatar.gaussians import BoundGaussians
-from sa0_jax.generator.decoder import optical_axis
 from sa0_jax.generator.example import example_cameras, example_sources
 from sa0_jax.generator.generator import (
+  MAX_SOURCES,
   Generator,
   GeneratorConfig,
-  Identity,
   Rig,
+  RigArrays,
   Sources,
+  decode_frontal,
+  encode,
 )
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
@@ -45,8 +48,8 @@ class GeneratorBench:
   implementation: str | None = None
 
   def __post_init__(self) -> None:
-    if not 1 <= self.sources <= 4:
-      raise ValueError(f'GeneratorBench: 1 to 4 sources, got {self.sources}')
+    if not 1 <= self.sources <= MAX_SOURCES:
+      raise ValueError(f'GeneratorBench: 1 to {MAX_SOURCES} sources, got {self.sources}')
     if self.repeats < 1:
       raise ValueError(f'GeneratorBench: repeats must be positive, got {self.repeats}')
 
@@ -62,48 +65,33 @@ def measure(bench: GeneratorBench) -> dict[str, Any]:
   """
   config = bench.generator
   head = load_head()
-  rig = Rig.from_head(head, config.uv_size)
-  arrays, size = rig.arrays, config.image_size
+  arrays = Rig.from_head(head, config.uv_size).arrays
   generator = Generator(config, rngs=nnx.Rngs(0))
   sources = example_sources(config, head, 1, bench.sources)
-  camera = jax.tree.map(lambda leaf: leaf[0], example_cameras(head, 1, size))
+  camera = jax.tree.map(lambda leaf: leaf[0], example_cameras(head, 1, config.image_size))
   codes = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], HeadCodes.neutral(head))
   vertices = jnp.asarray(head.v_template)
 
-  @jax.jit
-  def encode(generator: Generator, sources: Sources) -> Identity:
-    return generator.encode(sources, arrays.uv)
-
-  @jax.jit
-  def decode(generator: Generator, identity: Identity) -> BoundGaussians:
-    view = optical_axis(camera)[None]
-    return generator.decode(identity, view, codes, arrays.rest).gaussians
-
-  @jax.jit
-  def forward(generator: Generator, sources: Sources) -> BoundGaussians:
-    return decode(generator, encode(generator, sources))
-
   begin = time.perf_counter()
-  gaussians = jax.block_until_ready(forward(generator, sources))
+  gaussians = jax.block_until_ready(_forward(generator, sources, codes, arrays))
   first_call = time.perf_counter() - begin
-  raster = RasterConfig()
-  while True:
-    render = _renderer(vertices, arrays.faces, arrays.uv.layout.face, camera, raster, bench)
-    output = render(gaussians)
-    grown = grow_capacity(raster, output.overflowed, output.num_instances)
-    if grown is None:
-      break
+  scene = (jax.tree.map(lambda leaf: leaf[0], gaussians), vertices, arrays, camera)
+  render = functools.partial(_render, implementation=bench.implementation)
+  grown: RasterConfig | None = RasterConfig()
+  while grown is not None:
     raster = grown
-  identity = encode(generator, sources)
-  parts: dict[str, tuple[Callable[..., Any], tuple]] = {
-    'encode': (encode, (generator, sources)),
-    'decode': (decode, (generator, identity)),
-    'forward': (forward, (generator, sources)),
-    'render': (render, (gaussians,)),
+    output = render(*scene, raster=raster)
+    grown = grow_capacity(raster, output.overflowed, output.num_instances)
+  identity = encode(generator, sources, arrays.uv)
+  parts = {
+    'encode': functools.partial(encode, generator, sources, arrays.uv),
+    'decode': functools.partial(decode_frontal, generator, identity, codes, arrays.rest),
+    'forward': functools.partial(_forward, generator, sources, codes, arrays),
+    'render': functools.partial(render, *scene, raster=raster),
   }
   report: dict[str, Any] = {
     'sources': bench.sources,
-    'image_size': size,
+    'image_size': config.image_size,
     'num_gaussians': arrays.uv.layout.n,
     'dtype': config.dtype,
     'forward_first_call_seconds': first_call,
@@ -112,35 +100,40 @@ def measure(bench: GeneratorBench) -> dict[str, Any]:
     'cpu_count': os.cpu_count(),
     'jax': jax.__version__,
   }
-  for name, (function, inputs) in parts.items():
-    times = _time(function, inputs, bench.repeats)
+  for name, call in parts.items():
+    times = _time(call, bench.repeats)
     report[f'{name}_milliseconds'] = statistics.median(times)
     report[f'{name}_milliseconds_min'] = min(times)
   return report
 
 
-def _renderer(
-  vertices: jax.Array,
-  faces: jax.Array,
-  face: jax.Array,
+@jax.jit
+def _forward(
+  generator: Generator, sources: Sources, codes: HeadCodes, arrays: RigArrays
+) -> BoundGaussians:
+  return decode_frontal(generator, encode(generator, sources, arrays.uv), codes, arrays.rest)
+
+
+@functools.partial(jax.jit, static_argnames=('raster', 'implementation'))
+def _render(
+  gaussians: BoundGaussians,
+  vertices: Array,
+  arrays: RigArrays,
   camera: Camera,
+  *,
   raster: RasterConfig,
-  bench: GeneratorBench,
-) -> Callable[[BoundGaussians], Any]:
-  @jax.jit
-  def render(gaussians: BoundGaussians) -> Any:
-    world = pose_gaussians(jax.tree.map(lambda leaf: leaf[0], gaussians), vertices, faces, face)
-    return world.rasterize(camera, raster, bench.implementation)
-
-  return render
+  implementation: str | None,
+) -> RasterOutput:
+  world = pose_gaussians(gaussians, vertices, arrays.faces, arrays.uv.layout.face)
+  return world.rasterize(camera, raster, implementation)
 
 
-def _time(function: Callable[..., Any], inputs: tuple, repeats: int) -> list[float]:
+def _time(call: Callable[[], Any], repeats: int) -> list[float]:
   """Milliseconds of each call, once compiled."""
-  jax.block_until_ready(function(*inputs))
+  jax.block_until_ready(call())
   times = []
   for _ in range(repeats):
     begin = time.perf_counter()
-    jax.block_until_ready(function(*inputs))
+    jax.block_until_ready(call())
     times.append(1e3 * (time.perf_counter() - begin))
   return times

@@ -14,9 +14,9 @@ from sa0_kernels import Camera
 from sa0_jax.avatar.activations import POSITION_BOUND, logit, soft_bound_position
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.initialize import INITIAL_OPACITY, shell_gaussians
-from sa0_jax.generator.precision import precision_of
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
+from sa0_jax.precision import precision_of
 
 _OCTAVES = 4
 VIEW_CHANNELS = 3 + 3 * 2 * _OCTAVES

@@ -1,7 +1,8 @@
 """Dense prediction head on a vision transformer (DPT, Ranftl et al. 2021).
 
 Patch maps from four depths are reassembled at four scales and fused from coarse to fine, as the
-depth heads on DINO encoders do. There is no normalisation layer, as in those without batch norm.
+depth heads on DINO encoders do. There is no
+normalisation on the way, as in those without batch norm, but one at the end.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from sa0_jax.generator.precision import precision_of
+from sa0_jax.precision import precision_of
 
 # Of the patch grid, per level: two are enlarged by transposed convolutions, the last is halved.
 _SCALES = (4, 2, 1, 0.5)

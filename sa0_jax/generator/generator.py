@@ -307,9 +307,10 @@ def encode(generator: Generator, sources: Sources, uv: UVArrays) -> Identity:
 
 
 @jax.jit
-def _bake(
+def decode_frontal(
   generator: Generator, identity: Identity, codes: HeadCodes, rest: RestGaussians
 ) -> BoundGaussians:
+  """`Generator.decode` for a frontal view, compiled."""
   view = jnp.broadcast_to(jnp.asarray(FRONTAL_VIEW), (identity.rgb.shape[0], 3))
   return generator.decode(identity, view, codes, rest).gaussians
 
@@ -338,7 +339,7 @@ def bake(
   if codes is None:
     codes = HeadCodes.neutral(rig.head)
   codes = jax.tree.map(lambda a: jnp.asarray(a)[None], codes)
-  gaussians = _bake(generator, identity, codes, rig.arrays.rest)
+  gaussians = decode_frontal(generator, identity, codes, rig.arrays.rest)
   return Avatar(
     jax.tree.map(lambda a: a[0], gaussians), rig.arrays.uv.layout, jnp.asarray(shape), rig.head
   )

@@ -8,7 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
-from sa0_jax.generator.precision import precision_of
+from sa0_jax.precision import precision_of
 
 
 def _spread(mask: Bool[Array, 'b k'], ndim: int) -> Bool[Array, '...']:

@@ -18,7 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key
 
-from sa0_jax.generator.precision import precision_of
+from sa0_jax.precision import precision_of
 
 _FIR = (0.125, 0.375, 0.375, 0.125)  # [1, 3, 3, 1] / 8
 _SLOPE, _GAIN = 0.2, math.sqrt(2.0)  # of leaky ReLUs, and what keeps their variance
@@ -308,10 +308,10 @@ class StyleUNet(nnx.Module):
         f'StyleUNet: the UV image is {list(uv.shape[1:])}, this network takes '
         f'{[config.size, config.size, config.in_channels]}'
       )
-    if config.noise and key is None:
-      raise ValueError('StyleUNet: noise needs a key')
     keys: tuple = (None,) * len(self.up)
-    if config.noise and key is not None:
+    if config.noise:
+      if key is None:
+        raise ValueError('StyleUNet: noise needs a key')
       keys = _split(key, len(self.up))
     style = self._style(cls)
     x = activate(self.enter(jnp.where(valid[..., None], uv, 0.0).astype(self.dtype)))

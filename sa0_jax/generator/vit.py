@@ -16,7 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from sa0_jax.generator.precision import precision_of
+from sa0_jax.precision import precision_of
 
 # Of ImageNet's training images, RGB in [0, 1]: what the published weights expect.
 _IMAGE_MEAN = (0.485, 0.456, 0.406)

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from sa0_kernels.pytree import register
 
 from sa0_jax.losses.torch_files import read_tensors
+from sa0_jax.precision import precision_of
 
 # Of ImageNet's channels, for images in [−1, 1] (the package's scaling layer).
 _SHIFT = (-0.030, -0.088, -0.188)
@@ -204,8 +205,6 @@ def _features(weights: Lpips, x: Float[Array, 'b h w 3'], dtype: np.dtype) -> li
   """Outputs of the compared layers, float32."""
   x = (2.0 * x.astype(jnp.float32) - 1.0 - jnp.asarray(_SHIFT)) / jnp.asarray(_SCALE)
   x = x.astype(dtype)
-  # A GPU would multiply float32 in TF32, three digits.
-  precision = jax.lax.Precision.HIGHEST if dtype == jnp.float32 else None
   taps = []
   layers = _LAYERS[weights.network]
   for layer, kernel, bias in zip(layers, weights.kernels, weights.biases, strict=True):
@@ -217,7 +216,7 @@ def _features(weights: Lpips, x: Float[Array, 'b h w 3'], dtype: np.dtype) -> li
       window_strides=(layer.stride,) * 2,
       padding=[(layer.padding,) * 2] * 2,
       dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      precision=precision,
+      precision=precision_of(dtype),
     )
     x = jax.nn.relu(x + bias.astype(dtype))
     if layer.tap:

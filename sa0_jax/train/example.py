@@ -12,16 +12,9 @@ from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.objective import Batch, Targets
 
 
-def example_batch(config: TrainConfig, head: HeadModel, people: int | None = None) -> Batch:
-  """Four sources of each person and a target from the front.
-
-  Args:
-    config: sizes.
-    head: the head model.
-    people: how many; None takes the configuration's batch.
-  """
-  count = config.batch_size if people is None else people
-  size = config.generator.image_size
+def example_batch(config: TrainConfig, head: HeadModel) -> Batch:
+  """Four sources of each person and a target from the front."""
+  count, size = config.batch_size, config.generator.image_size
   sources = example_sources(config.generator, head, count, MAX_SOURCES)
   camera = example_cameras(head, 1, size)
   codes = jax.tree.map(

@@ -4,22 +4,21 @@ import dataclasses
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 from sa0_kernels import dispatch, targets
 
-from sa0_jax.generator.decoder import optical_axis
 from sa0_jax.generator.generator import Generator, Rig, RigArrays
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.lpips import zero_lpips
 from sa0_jax.train import parallel
 from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.example import example_batch
-from sa0_jax.train.objective import Batch, render_decoded
-from sa0_jax.train.step import TrainState, make_trainer
+from sa0_jax.train.objective import Batch, predict
+from sa0_jax.train.step import TrainState, frozen_parameters, make_trainer
 
 PROGRAMS = ('forward', 'step')
 _COLLECTIVES = re.compile(r'\b(all-gather|all-reduce|reduce-scatter|collective-permute)[\w.-]*\(')
@@ -82,11 +81,17 @@ class ProgramSize:
 def module_sizes(config: TrainConfig) -> list[ModuleSize]:
   """Parameters of each part of the network."""
   generator = nnx.eval_shape(lambda: Generator(config.generator, rngs=nnx.Rngs(0)))
+  _, _, trained = nnx.split(generator, frozen_parameters(config.generator), ...)
+  sizes, of_them = _count(nnx.state(generator)), _count(trained)
+  return [ModuleSize(name, size, of_them[name]) for name, size in sizes.items()]
+
+
+def _count(state: Any) -> Counter[str]:
+  """Numbers in each part of the network."""
   sizes: Counter[str] = Counter()
-  for where, parameter in nnx.to_flat_state(nnx.state(generator)):
+  for where, parameter in nnx.to_flat_state(state):
     sizes[str(where[0])] += parameter.size
-  frozen = () if config.generator.train_encoder else ('encoder',)
-  return [ModuleSize(name, size, 0 if name in frozen else size) for name, size in sizes.items()]
+  return sizes
 
 
 def compile_program(
@@ -105,7 +110,6 @@ def compile_program(
   if name not in PROGRAMS:
     raise ValueError(f'compile_program: one of {", ".join(PROGRAMS)}, got {name!r}')
   mesh = parallel.make_mesh(None if machine is None else machine.devices)
-  parallel.check_batch_size(mesh.size, config.batch_size)
   with dispatch.allow_other_platforms():
     # By name: what is chosen unasked depends on the machine this runs on.
     chosen = config.objective.implementation or dispatch.preferred(
@@ -115,13 +119,18 @@ def compile_program(
       config, objective=dataclasses.replace(config.objective, implementation=chosen)
     )
     begin = time.perf_counter()
-    lowered = _lower(name, config, mesh)
+    shapes = _shapes(config)
+    lowered = _lower(name, config, mesh, shapes)
     # Without a GPU to try them on, XLA's tile sizes for its own Triton products are guesses, and
     # for some shapes it finds none; the libraries' products need none.
     gpu = machine is not None and machine.platform == 'gpu'
     compiled = lowered.compile({'xla_gpu_enable_triton_gemm': False} if gpu else None)
     seconds = time.perf_counter() - begin
-    flops = _flops(name, config)
+    # Of the whole batch. XLA counts for the platform it runs on, and not for others.
+    host = jax.devices('cpu')[:1]
+    if list(mesh.devices) != host:
+      lowered = _lower(name, config, parallel.make_mesh(host), shapes)
+    counted = lowered.cost_analysis()
   memory = compiled.memory_analysis()
   return ProgramSize(
     name=name,
@@ -129,7 +138,7 @@ def compile_program(
     devices=mesh.size,
     implementation=chosen,
     batch_size=config.batch_size,
-    flops=flops,
+    flops=None if counted is None else float(counted['flops']),
     argument_bytes=memory.argument_size_in_bytes,
     temporary_bytes=memory.temp_size_in_bytes,
     peak_bytes=_peak(memory),
@@ -146,47 +155,34 @@ def _peak(memory: Any) -> int:
   return at_once + memory.generated_code_size_in_bytes
 
 
-def _describe(mesh: Any, machine: targets.Target | None) -> str:
+def _describe(mesh: Mesh, machine: targets.Target | None) -> str:
   return f'this machine ({mesh.devices[0].device_kind})' if machine is None else machine.name
 
 
-def _lower(name: str, config: TrainConfig, mesh: Any) -> Any:
-  """The traced program."""
+def _shapes(config: TrainConfig) -> tuple[Batch, RigArrays]:
+  """Of a batch and the head."""
   head = load_head()
-  rig = jax.eval_shape(lambda: Rig.from_head(head, config.generator.uv_size).arrays)
+  return (
+    jax.eval_shape(lambda: example_batch(config, head)),
+    jax.eval_shape(lambda: Rig.from_head(head, config.generator.uv_size).arrays),
+  )
+
+
+def _lower(name: str, config: TrainConfig, mesh: Mesh, shapes: tuple[Batch, RigArrays]) -> Any:
+  """The traced program."""
+  batch, rig = shapes
   trainer = make_trainer(config, mesh)
   state = jax.eval_shape(trainer.init)
-  batch = jax.eval_shape(lambda: example_batch(config, head))
   if name == 'step':
     perceptual = jax.eval_shape(zero_lpips) if config.objective.weights.lpips else None
     return trainer.step.lower(state, batch, rig, perceptual)
-  images = forward(config)
 
   def local(state: TrainState, batch: Batch, rig: RigArrays) -> jax.Array:
-    return images(trainer.generator(state), batch, rig)
+    generator = trainer.generator(state)
+    return predict(generator, batch, rig, config.objective).output.features
 
   spread = parallel.over_batch(mesh, local, (False, True, False), spread_result=True)
   whole, parts = parallel.replicated(mesh), parallel.spread(mesh)
   return jax.jit(spread, in_shardings=(whole, parts, whole), out_shardings=parts).lower(
     state, batch, rig
   )
-
-
-def forward(config: TrainConfig) -> Callable[[Generator, Batch, RigArrays], jax.Array]:
-  """Portraits to images of the targets, [b, h, w, 3] over black; to be compiled."""
-
-  def images(generator: Generator, batch: Batch, rig: RigArrays) -> jax.Array:
-    identity = generator.encode(batch.sources, rig.uv)
-    targets_ = batch.targets
-    axis = optical_axis(targets_.camera)
-    decoded = generator.decode(identity, axis, targets_.codes, rig.rest)
-    return render_decoded(decoded, targets_, rig, config.objective).features
-
-  return images
-
-
-def _flops(name: str, config: TrainConfig) -> float | None:
-  """Operations of the whole batch, in the program as it would be for one CPU."""
-  host = parallel.make_mesh(jax.devices('cpu')[:1])
-  counted = _lower(name, config, host).cost_analysis()
-  return None if counted is None else float(counted['flops'])

@@ -102,6 +102,42 @@ def render_decoded(
   )
 
 
+class Prediction(NamedTuple):
+  """What the generator makes of a batch.
+
+  Attributes:
+    identity: the people.
+    decoded: their target frames.
+    output: images of these, [b], over black.
+  """
+
+  identity: Identity
+  decoded: Decoded
+  output: RasterOutput
+
+
+def predict(
+  generator: Generator,
+  batch: Batch,
+  rig: RigArrays,
+  config: ObjectiveConfig,
+  key: Key[Array, ' b'] | None = None,
+) -> Prediction:
+  """Portraits to images of the targets.
+
+  Args:
+    generator: the network.
+    batch: sources and targets; the targets' images give the size alone.
+    rig: the head.
+    config: the rasterizer's part of it.
+    key: of each person's noise, where the network has some.
+  """
+  identity = generator.encode(batch.sources, rig.uv, key)
+  targets = batch.targets
+  decoded = generator.decode(identity, optical_axis(targets.camera), targets.codes, rig.rest)
+  return Prediction(identity, decoded, render_decoded(decoded, targets, rig, config))
+
+
 def objective(
   generator: Generator,
   batch: Batch,
@@ -129,17 +165,14 @@ def objective(
       'objective: the LPIPS term needs weights (load_lpips with your files); or weights.lpips=0'
     )
   noise_key, draw_key = jax.vmap(jax.random.split, out_axes=1)(key)
-  identity = generator.encode(batch.sources, rig.uv, noise_key)
+  identity, decoded, output = predict(generator, batch, rig, config, noise_key)
   targets = batch.targets
-  axis = optical_axis(targets.camera)
-  decoded = generator.decode(identity, axis, targets.codes, rig.rest)
-  output = render_decoded(decoded, targets, rig, config)
   terms = _image_terms(output.features, targets, config.weights, perceptual)
   terms |= _attribute_terms(decoded, rig, config)
   if config.weights.jacobian:
     terms['jacobian'] = regularizers.jacobian_penalty(
       functools.partial(_geometry, generator, identity),
-      view_encoding(axis),
+      view_encoding(optical_axis(targets.camera)),
       draw_key,
       config.jacobian_estimator,
     )

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
-from sa0_jax.generator.generator import Generator, RigArrays
+from sa0_jax.generator.generator import Generator, GeneratorConfig, RigArrays
 from sa0_jax.losses.lpips import Lpips
 from sa0_jax.train import parallel
 from sa0_jax.train.config import TrainConfig
@@ -55,6 +55,11 @@ class Trainer(NamedTuple):
   generator: Callable[[TrainState], Generator]
 
 
+def frozen_parameters(config: GeneratorConfig) -> Any:
+  """Which parameters are not trained, as `nnx.split` takes it."""
+  return nnx.Nothing() if config.train_encoder else nnx.PathContains('encoder')
+
+
 def make_trainer(config: TrainConfig, mesh: Mesh, start: Generator | None = None) -> Trainer:
   """Prepares training over the devices of a mesh.
 
@@ -80,7 +85,7 @@ def make_trainer(config: TrainConfig, mesh: Mesh, start: Generator | None = None
   def fresh() -> Generator:
     return Generator(config.generator, rngs=nnx.Rngs(jax.random.fold_in(root, _WEIGHTS_STREAM)))
 
-  kept: Any = nnx.Nothing() if config.generator.train_encoder else nnx.PathContains('encoder')
+  kept = frozen_parameters(config.generator)
   definition = nnx.split(nnx.eval_shape(fresh), kept, ...)[0]
 
   def init() -> TrainState:

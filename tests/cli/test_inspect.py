@@ -4,9 +4,14 @@ import json
 
 import pytest
 
+from sa0_jax.cli import inspect as inspect_command
 from sa0_jax.cli.main import main
 from sa0_jax.train import inspect
 from sa0_jax.train.inspect import ProgramSize
+
+
+def test_the_command_offers_the_programs_there_are():
+  assert inspect_command._PROGRAMS == inspect.PROGRAMS
 
 
 def test_parameters_alone(capsys):

@@ -63,8 +63,8 @@ def test_another_checkpoint_is_refused(sa0, files, tmp_path):
 def test_images_without_a_face_are_named(sa0, files, tmp_path, monkeypatch):
   """What failed was said of a temporary folder."""
 
-  def no_face(folder, head, progress):
-    raise ValueError(f'{folder}: no face found (looked at 1 frames)')
+  def no_face(footage, head, progress):
+    raise ValueError(f'{footage.label}: no face found (looked at 1 frames)')
 
   monkeypatch.setattr('sa0_jax.capture.track.track.track_footage', no_face)
   (tmp_path / 'wall.png').write_bytes(b'')

@@ -8,32 +8,26 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sa0_jax.capture.frames import load_frames
+from sa0_jax.config import from_config_dict, load_config
 from sa0_jax.generator import generator as generator_lib
-from sa0_jax.generator.dpt import DptConfig
-from sa0_jax.generator.generator import Generator, GeneratorConfig, Rig
-from sa0_jax.generator.style_unet import StyleUNetConfig
-from sa0_jax.generator.vit import VIT_PRESETS
+from sa0_jax.generator.generator import Generator, Rig
 from sa0_jax.head.registry import load_head
+from sa0_jax.train.config import TrainConfig
 from tests.refine.scenes import small_capture
 
-SIZE, UV = 64, 32
-TINY = GeneratorConfig(
-  encoder=VIT_PRESETS['tiny'],
-  dpt=DptConfig(level_channels=(8, 8, 8, 8), features=8, out_channels=6),
-  unet=StyleUNetConfig(size=UV, channels=(8, 12), in_channels=9, style_dim=16),
-  uv_size=UV,
-  image_size=SIZE,
+TINY = dataclasses.replace(
+  from_config_dict(TrainConfig, load_config('debug')).generator, train_encoder=False
 )
 
 
 @functools.cache
 def rig():
-  return Rig.from_head(load_head(), UV)
+  return Rig.from_head(load_head(), TINY.uv_size)
 
 
 @functools.cache
 def frames():
-  return load_frames(small_capture(), load_head(), SIZE)
+  return load_frames(small_capture(), load_head(), TINY.image_size)
 
 
 @functools.cache

@@ -6,12 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sa0_kernels import Camera
 
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.frames import FrameArrays, load_frames
 from sa0_jax.capture.studio import StudioConfig, film
-from sa0_jax.generator.generator import MAX_SOURCES, Sources
+from sa0_jax.generator.generator import MAX_SOURCES
+from sa0_jax.generator.sources import pack_sources
+from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
 from sa0_jax.train.objective import Batch, Targets
 
@@ -45,11 +46,6 @@ def film_people(seeds, size, cameras, instants) -> list[Person]:
   return people
 
 
-def stack(people: list[Person]) -> FrameArrays:
-  """Frames of all people in one array [p, t, …]: batches are gathered from it on the device."""
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *[person.frames for person in people])
-
-
 @dataclasses.dataclass(frozen=True)
 class Draws:
   """Sources and targets at random: K sources of other frames of the same person."""
@@ -67,38 +63,26 @@ class Draws:
     return picks
 
 
-def make_batch(people: list[Person], stacked: FrameArrays, picks: list[Pick]) -> Batch:
-  who = np.array([[pick.person] for pick in picks])
-  rows = np.array([[*p.sources, *[p.sources[0]] * (MAX_SOURCES - len(p.sources))] for p in picks])
-  mask = np.array([[i < len(p.sources) for i in range(MAX_SOURCES)] for p in picks])
-  targets = np.array([[pick.target] for pick in picks])
-  image, vertices, camera = _gather(stacked, who, rows)
-  target_image, target_vertices, target_camera = _gather(stacked, who, targets)
-  codes = [people[p.person].capture.frame_codes(p.target) for p in picks]
-  boxes = [people[p.person].boxes[p.target] for p in picks]
+def make_batch(people: list[Person], picks: list[Pick]) -> Batch:
+  parts = []
+  for pick in picks:
+    person = people[pick.person]
+    codes = person.capture.frame_codes(pick.target)
+    target = pack_target(person.frames, pick.target, codes, person.boxes[pick.target])
+    parts.append(Batch(pack_sources(person.frames, pick.sources), target))
+  return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
-  def first(tree):
-    return jax.tree.map(lambda leaf: leaf[:, 0], tree)
 
-  return Batch(
-    Sources(image, vertices, camera, jnp.asarray(mask)),
-    Targets(
-      image=target_image[:, 0],
-      vertices=target_vertices[:, 0],
-      camera=first(target_camera),
-      codes=jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *codes),
-      box=jnp.asarray(np.stack(boxes)),
-    ),
+def pack_target(frames: FrameArrays, at: int, codes: HeadCodes, box) -> Targets:
+  """One frame over black, as a batch of one."""
+  camera = frames.camera(at)
+  return Targets(
+    image=(frames.image(at) * frames.matte(at)[..., None])[None],
+    vertices=frames.vertices[at][None],
+    camera=jax.tree.map(lambda leaf: leaf[None], camera),
+    codes=jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], codes),
+    box=jnp.asarray(box, jnp.float32)[None],
   )
-
-
-@jax.jit
-def _gather(stacked: FrameArrays, who, rows):
-  image = stacked.images[who, rows].astype(jnp.float32) / 255.0
-  matte = stacked.mattes[who, rows].astype(jnp.float32)[..., None] / 255.0
-  height, width = image.shape[2:4]
-  camera = Camera(stacked.world_to_camera[who, rows], stacked.intrinsics[who, rows], width, height)
-  return image * matte, stacked.vertices[who, rows], camera
 
 
 def _box(matte: np.ndarray) -> tuple[float, float, float, float]:

@@ -4,16 +4,16 @@ import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 import pytest
 from flax import nnx
-from sa0_kernels import Camera
 
 from sa0_jax.generator.generator import Generator
 from sa0_jax.generator.sources import pack_sources
 from sa0_jax.losses.stage1 import LossWeights
-from sa0_jax.train.objective import Batch, ObjectiveConfig, Targets, objective
-from tests.generator.tiny import TINY, codes, frames, rig
+from sa0_jax.train.objective import Batch, ObjectiveConfig, objective
+from tests.generator.tiny import TINY, frames, rig
+from tests.refine.scenes import small_capture
+from tests.train.studio_data import pack_target
 
 CONFIG = ObjectiveConfig(weights=LossWeights(lpips=0.0), phase=2)
 KEYS = jax.random.split(jax.random.key(0), 1)
@@ -22,17 +22,9 @@ KEYS = jax.random.split(jax.random.key(0), 1)
 @functools.cache
 def batch() -> Batch:
   """One person: two sources, a third frame as target."""
-  at, height = 2, frames().images.shape[1]
-  targets = Targets(
-    image=(frames().image(at) * frames().matte(at)[..., None])[None],
-    vertices=frames().vertices[at][None],
-    camera=Camera(
-      frames().world_to_camera[at][None], frames().intrinsics[at][None], height, height
-    ),
-    codes=codes(at),
-    box=jnp.asarray([[16.0, 16.0, 48.0, 48.0]]),
-  )
-  return Batch(pack_sources(frames(), [0, 1]), targets)
+  codes = small_capture().frame_codes(2)
+  target = pack_target(frames(), 2, codes, [16.0, 16.0, 48.0, 48.0])
+  return Batch(pack_sources(frames(), [0, 1]), target)
 
 
 def test_terms_add_up_with_their_weights():

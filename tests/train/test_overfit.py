@@ -12,9 +12,9 @@ from sa0_jax.head.registry import load_head
 from sa0_jax.metrics.image import psnr
 from sa0_jax.train import parallel
 from sa0_jax.train.config import TrainConfig
-from sa0_jax.train.inspect import forward
+from sa0_jax.train.objective import predict
 from sa0_jax.train.step import make_trainer
-from tests.train.studio_data import Draws, Pick, film_people, make_batch, stack
+from tests.train.studio_data import Draws, Pick, film_people, make_batch
 
 PEOPLE, CAMERAS, INSTANTS = 4, 8, 4
 UNSEEN = (2, 5)  # cameras whose pictures are neither sources nor targets of training
@@ -24,7 +24,6 @@ UNSEEN = (2, 5)  # cameras whose pictures are neither sources nor targets of tra
 def test_four_people_are_learnt_and_four_portraits_help(capsys):
   config = from_config_dict(TrainConfig, load_config('tiny'))
   people = film_people(range(PEOPLE), config.generator.image_size, CAMERAS, INSTANTS)
-  stacked = stack(people)
   seen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS not in UNSEEN)
   unseen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS in UNSEEN)
   rig = Rig.from_head(load_head(), config.generator.uv_size).arrays
@@ -32,10 +31,10 @@ def test_four_people_are_learnt_and_four_portraits_help(capsys):
   state, draws = trainer.init(), Draws(PEOPLE, seen)
   begin = time.perf_counter()
   for step in range(config.steps):
-    state, metrics = trainer.step(state, make_batch(people, stacked, draws(0, step)), rig, None)
+    state, metrics = trainer.step(state, make_batch(people, draws(0, step)), rig, None)
     assert not bool(metrics.overflowed)
   seconds = time.perf_counter() - begin
-  images = jax.jit(forward(config))
+  images = jax.jit(lambda *inputs: predict(*inputs, config.objective).output.features)
   generator = trainer.generator(state)
 
   def score(targets, count):
@@ -44,7 +43,7 @@ def test_four_people_are_learnt_and_four_portraits_help(capsys):
     for target in targets:
       order = np.random.default_rng(target).permutation([i for i in seen if i != target])
       picks = [Pick(who, tuple(int(i) for i in order[:count]), target) for who in range(PEOPLE)]
-      batch = make_batch(people, stacked, picks)
+      batch = make_batch(people, picks)
       scores.append(jax.vmap(psnr)(images(generator, batch, rig), batch.targets.image))
     return float(np.mean(scores))
 

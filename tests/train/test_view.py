@@ -13,7 +13,7 @@ from sa0_jax.losses.regularizers import jacobian_penalty
 from sa0_jax.train import parallel
 from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.step import make_trainer
-from tests.train.studio_data import Draws, film_people, make_batch, stack
+from tests.train.studio_data import Draws, film_people, make_batch
 
 STEPS = 150
 FRONT = jax.numpy.asarray([0.0, 0.0, -1.0])
@@ -27,12 +27,12 @@ def dependence(weight: float) -> float:
     config, objective=dataclasses.replace(config.objective, weights=weights)
   )
   people = film_people(range(2), config.generator.image_size, cameras=6, instants=1)
-  stacked, draws = stack(people), Draws(len(people), tuple(range(6)))
+  draws = Draws(len(people), tuple(range(6)))
   rig = Rig.from_head(load_head(), config.generator.uv_size).arrays
   trainer = make_trainer(config, parallel.make_mesh(jax.devices()[:1]))
   state = trainer.init()
   for step in range(STEPS):
-    batch = make_batch(people, stacked, draws(0, step))
+    batch = make_batch(people, draws(0, step))
     state, metrics = trainer.step(state, batch, rig, None)
     assert not bool(metrics.overflowed)
 

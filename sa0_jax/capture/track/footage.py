@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Footage:
   """Pictures of one subject, read one at a time and as often as wanted.
 
   Attributes:
-    path: the video, folder or image.
+    path: the video, folder or image; of images named one by one the first.
     images: the image files in order; none for a video.
     fps: frames per second.
   """
@@ -30,10 +30,21 @@ class Footage:
   images: tuple[Path, ...]
   fps: float
 
+  @classmethod
+  def of_images(cls, images: Sequence[Path]) -> 'Footage':
+    """Image files in the order given, at least one."""
+    return cls(images[0], tuple(images), _IMAGES_PER_SECOND)
+
   @property
   def name(self) -> str:
     """What to call the subject."""
     return self.path.resolve().stem
+
+  @property
+  def label(self) -> str:
+    """What to call it in messages: the path, or every image that was named."""
+    named = self.images if self.path in self.images else (self.path,)
+    return ', '.join(map(str, named))
 
   @property
   def is_single(self) -> bool:
@@ -88,7 +99,7 @@ def open_footage(path: str | os.PathLike[str]) -> Footage:
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such video, image or folder')
   if path.suffix.lower() in IMAGE_SUFFIXES:
-    return Footage(path, (path,), _IMAGES_PER_SECOND)
+    return Footage.of_images([path])
   reader = VideoReader(path)
   try:
     return Footage(path, (), reader.fps)

@@ -169,17 +169,17 @@ def track(
 
 
 def track_footage(
-  source: str | os.PathLike[str],
+  source: str | os.PathLike[str] | Footage,
   head: HeadModel | None = None,
   config: TrackConfig | None = None,
   *,
   work: str | os.PathLike[str] | None = None,
   progress: Report | None = None,
 ) -> TrackResult:
-  """As `track`, with the frames that were left out and a report."""
+  """As `track`, with the frames that were left out and a report; also of footage already opened."""
   head, config = head or load_head(), config or TrackConfig()
   say = progress or (lambda stage, done, total: None)
-  footage = open_footage(source)
+  footage = source if isinstance(source, Footage) else open_footage(source)
   targets = observations.landmark_targets(head)
   identity = {
     'footage': footage.identity(),
@@ -269,7 +269,7 @@ def _observe(
   found = np.isfinite(landmarks).all(axis=(1, 2))
   failures = [Failure(numbers[row], 'no face') for row in np.flatnonzero(~found)]
   if not found.any():
-    raise ValueError(f'{footage.path}: no face found in any of {len(images)} frames')
+    raise ValueError(f'{footage.label}: no face found in any of {len(images)} frames')
   mattes = np.empty((len(images), config.resolution, config.resolution), np.uint8)
   for row, image in enumerate(images):
     mattes[row] = refine_matte(image, arrays['mattes'][row], config.matte)
@@ -277,7 +277,7 @@ def _observe(
   empty = found & (mattes.reshape(len(mattes), -1).max(axis=1) < 128)
   failures += [Failure(numbers[row], 'nobody in the matte') for row in np.flatnonzero(empty)]
   if not (found & ~empty).any():
-    raise ValueError(f'{footage.path}: the person segmentation is empty in every frame')
+    raise ValueError(f'{footage.label}: the person segmentation is empty in every frame')
   pictures = _Pictures(np.stack(images), mattes, landmarks, np.asarray(numbers))
   return pictures.select(np.flatnonzero(found & ~empty)), failures
 
@@ -314,7 +314,7 @@ def _crops(
     points = given[np.asarray(numbers)[rows], :, :2]
   seen = np.isfinite(points).all(axis=(1, 2))
   if not seen.any():
-    raise ValueError(f'{footage.path}: no face found (looked at {len(rows)} frames)')
+    raise ValueError(f'{footage.label}: no face found (looked at {len(rows)} frames)')
   if still:
     return [choose_crop(points[seen], *sizes[0])] * count
   whole = [Crop((w - min(w, h)) // 2, (h - min(w, h)) // 2, min(w, h)) for w, h in sizes]
