@@ -1,13 +1,28 @@
 """Fixtures of the whole suite."""
 
 import os
+import pathlib
 import tempfile
 
+import jax
 import jaxtyping
 import pytest
 
 # Tile sizes that the user of this machine has tuned are not what is tested.
 os.environ['SA0_TUNING'] = os.path.join(tempfile.gettempdir(), 'sa0-nothing-tuned', 'tuning.json')
+
+# Linux gives a process 65,530 memory maps, and each program XLA compiles for the CPU takes some.
+# Without any left it fails in strange places ("Failed to materialize symbols").
+_MAPS = pathlib.Path('/proc/self/maps')
+_ENOUGH_MAPS = 20_000
+
+
+@pytest.fixture(autouse=True)
+def _room_for_programs():
+  """Forgets the compiled programs when the tests before have left too many."""
+  yield
+  if _MAPS.exists() and _MAPS.read_bytes().count(b'\n') > _ENOUGH_MAPS:
+    jax.clear_caches()
 
 
 @pytest.fixture

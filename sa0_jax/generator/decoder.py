@@ -14,6 +14,7 @@ from sa0_kernels import Camera
 from sa0_jax.avatar.activations import POSITION_BOUND, logit, soft_bound_position
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.initialize import INITIAL_OPACITY, shell_gaussians
+from sa0_jax.generator.initializers import normal
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 from sa0_jax.precision import precision_of
@@ -109,7 +110,7 @@ class AttributeHead(nnx.Module):
         use_bias=use_bias,
         dtype=dtype,
         precision=precision_of(dtype),
-        kernel_init=nnx.initializers.normal((2.0 / fan_in) ** 0.5),
+        kernel_init=normal((2.0 / fan_in) ** 0.5),
         rngs=rngs,
       )
 
@@ -125,7 +126,7 @@ class AttributeHead(nnx.Module):
       outputs,
       dtype=jnp.float32,
       precision=jax.lax.Precision.HIGHEST,
-      kernel_init=nnx.initializers.normal(config.output_std),
+      kernel_init=normal(config.output_std),
       rngs=rngs,
     )
 

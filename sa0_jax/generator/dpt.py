@@ -15,6 +15,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from sa0_jax.generator.initializers import lecun_normal
 from sa0_jax.precision import precision_of
 
 # Of the patch grid, per level: two are enlarged by transposed convolutions, the last is halved.
@@ -65,6 +66,7 @@ def _conv(
     padding=size // 2,
     dtype=dtype,
     precision=precision_of(dtype),
+    kernel_init=lecun_normal(),
     rngs=rngs,
   )
 
@@ -86,7 +88,12 @@ class Reassemble(nnx.Module):
     channels, scale = config.level_channels[level], _SCALES[level]
     if config.readout == 'project':
       self.readout = nnx.Linear(
-        2 * width, width, dtype=dtype, precision=precision_of(dtype), rngs=rngs
+        2 * width,
+        width,
+        dtype=dtype,
+        precision=precision_of(dtype),
+        kernel_init=lecun_normal(),
+        rngs=rngs,
       )
     self.project = _conv(width, channels, 1, rngs=rngs, dtype=dtype)
     if scale > 1:
@@ -99,6 +106,7 @@ class Reassemble(nnx.Module):
         padding='VALID',
         dtype=dtype,
         precision=precision_of(dtype),
+        kernel_init=lecun_normal(),
         rngs=rngs,
       )
     elif scale < 1:

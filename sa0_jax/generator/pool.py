@@ -8,6 +8,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float
 
+from sa0_jax.generator.initializers import lecun_normal, normal
 from sa0_jax.precision import precision_of
 
 
@@ -87,10 +88,11 @@ class AttentionPool(nnx.Module):
       use_bias=False,
       dtype=dtype,
       precision=precision_of(dtype),
+      kernel_init=lecun_normal(),
       rngs=rngs,
     )
     shape = (config.num_heads, config.key_channels)
-    self.query = nnx.Param(jax.random.normal(rngs.params(), shape))
+    self.query = nnx.Param(normal()(rngs.params(), shape))
     self.config = config
 
   def __call__(

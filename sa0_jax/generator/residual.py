@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from sa0_jax.generator.decoder import DecodedMaps
+from sa0_jax.generator.initializers import lecun_normal
 from sa0_jax.head.model import HeadCodes
 
 _EXPRESSIONS = 100
@@ -84,7 +85,13 @@ class ResidualHead(nnx.Module):
         inputs, outputs, precision=_PRECISION, kernel_init=nnx.initializers.zeros_init(), rngs=rngs
       )
 
-    self.embed = nnx.Linear(CONDITION_CHANNELS, config.hidden, precision=_PRECISION, rngs=rngs)
+    self.embed = nnx.Linear(
+      CONDITION_CHANNELS,
+      config.hidden,
+      precision=_PRECISION,
+      kernel_init=lecun_normal(),
+      rngs=rngs,
+    )
     self.film = zeros(config.hidden, len(_OUTPUTS) * 2 * config.channels)
     self.out = nnx.Dict({name: zeros(config.channels, width) for name, width in _OUTPUTS.items()})
     self.config = config

@@ -18,6 +18,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Key
 
+from sa0_jax.generator.initializers import normal
 from sa0_jax.precision import precision_of
 
 _FIR = (0.125, 0.375, 0.375, 0.125)  # [1, 3, 3, 1] / 8
@@ -118,7 +119,7 @@ class EqualLinear(nnx.Module):
   def __init__(
     self, inputs: int, outputs: int, *, rngs: nnx.Rngs, bias: float = 0.0, std: float = 1.0
   ):
-    self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (inputs, outputs)))
+    self.kernel = nnx.Param(normal(std)(rngs.params(), (inputs, outputs)))
     self.bias = nnx.Param(jnp.full(outputs, bias, jnp.float32))
 
   def __call__(self, x: Float[Array, 'b i']) -> Float[Array, 'b o']:
@@ -131,8 +132,7 @@ class EqualConv(nnx.Module):
   """Convolution with equalised learning rate."""
 
   def __init__(self, inputs: int, outputs: int, size: int, *, rngs: nnx.Rngs, std: float = 1.0):
-    kernel = jax.random.normal(rngs.params(), (size, size, inputs, outputs))
-    self.kernel = nnx.Param(std * kernel)
+    self.kernel = nnx.Param(normal(std)(rngs.params(), (size, size, inputs, outputs)))
     self.bias = nnx.Param(jnp.zeros(outputs))
 
   def __call__(self, x: Float[Array, 'b h w i']) -> Float[Array, 'b h w o']:
@@ -172,7 +172,7 @@ class StyledConv(nnx.Module):
   """Modulated convolution, optional noise, bias, leaky ReLU."""
 
   def __init__(self, inputs: int, outputs: int, config: StyleUNetConfig, *, rngs: nnx.Rngs):
-    self.kernel = nnx.Param(jax.random.normal(rngs.params(), (3, 3, inputs, outputs)))
+    self.kernel = nnx.Param(normal()(rngs.params(), (3, 3, inputs, outputs)))
     self.bias = nnx.Param(jnp.zeros(outputs))
     self.style = EqualLinear(config.style_dim, inputs, rngs=rngs, bias=1.0, std=_QUIET)
     if config.noise:
@@ -234,7 +234,7 @@ class UpBlock(nnx.Module):
     total = channels if smallest else 2 * channels
     self.merge = StyledConv(total, channels, config, rngs=rngs)
     self.transform = SpatialTransform(channels, config, rngs=rngs)
-    self.out = nnx.Param(jax.random.normal(rngs.params(), (1, 1, channels, config.out_channels)))
+    self.out = nnx.Param(normal()(rngs.params(), (1, 1, channels, config.out_channels)))
     self.out_style = EqualLinear(config.style_dim, channels, rngs=rngs, bias=1.0, std=_QUIET)
 
   def __call__(

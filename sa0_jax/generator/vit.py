@@ -16,6 +16,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from sa0_jax.generator.initializers import normal, truncated_normal
 from sa0_jax.precision import precision_of
 
 # Of ImageNet's training images, RGB in [0, 1]: what the published weights expect.
@@ -173,7 +174,7 @@ def _linear(
     use_bias=use_bias,
     dtype=dtype,
     precision=precision_of(dtype),
-    kernel_init=nnx.initializers.truncated_normal(_INIT_STD),
+    kernel_init=truncated_normal(_INIT_STD),
     rngs=rngs,
   )
 
@@ -269,7 +270,7 @@ class Vit(nnx.Module):
     """
 
     def token(*shape: int) -> nnx.Param:
-      return nnx.Param(_INIT_STD * jax.random.normal(rngs.params(), (*shape, config.width)))
+      return nnx.Param(normal(_INIT_STD)(rngs.params(), (*shape, config.width)))
 
     self.patch_embed = _linear(3 * config.patch_size**2, config.width, rngs=rngs, dtype=dtype)
     self.cls_token = token(1)

@@ -89,8 +89,7 @@ def make_trainer(config: TrainConfig, mesh: Mesh, start: Generator | None = None
   definition = nnx.split(nnx.eval_shape(fresh), kept, ...)[0]
 
   def init() -> TrainState:
-    # Not in one program: hundreds of draws take longer to compile together than to make. Copied:
-    # a step uses its state up, and the caller's weights are the caller's.
+    # Copied: a step uses its state up, and the caller's weights are the caller's.
     begin = fresh() if start is None else jax.tree.map(jnp.copy, start)
     _, frozen, trainable = nnx.split(begin, kept, ...)
     moments = optimizer.init(ravel_pytree(trainable)[0])

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from sa0_jax.capture.frames import load_frames
@@ -34,8 +35,10 @@ def frames():
 def generator(**changed):
   made = Generator(dataclasses.replace(TINY, **changed), rngs=nnx.Rngs(0))
   # Nothing is at its silent start, so that nothing hides.
-  keys = iter(jax.random.split(jax.random.key(1), 1000))
-  return jax.tree.map(lambda p: p + 0.05 * jax.random.normal(next(keys), p.shape), made)
+  draws = np.random.default_rng(1)
+  return jax.tree.map(
+    lambda p: p + np.float32(0.05) * draws.standard_normal(p.shape, np.float32), made
+  )
 
 
 def encode(model, sources):
