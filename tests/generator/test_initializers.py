@@ -35,4 +35,6 @@ def test_same_variance_as_flax():
     (truncated_normal(0.02), nnx.initializers.truncated_normal(0.02), (400, 300)),
     (lecun_normal(), nnx.initializers.lecun_normal(), (3, 3, 40, 300)),
   ):
-    assert np.std(np.asarray(ours(KEY, shape))) == pytest.approx(np.std(np.asarray(theirs(KEY, shape))), rel=1e-2)
+    assert np.std(np.asarray(ours(KEY, shape))) == pytest.approx(
+      np.std(np.asarray(theirs(KEY, shape))), rel=1e-2
+    )
