@@ -33,8 +33,10 @@ def _draw(
       values[outside] = generator.standard_normal(len(outside), np.float32)
     return (np.float32(std) * values).astype(result.dtype).reshape(result.shape)
 
-  # A callback, so that networks can be made inside jit and eval_shape too.
-  return jnp.asarray(jax.pure_callback(on_host, result, jax.random.key_data(key)))
+  words = jax.random.key_data(key)
+  if isinstance(words, jax.core.Tracer):  # networks can be made inside jit and eval_shape too
+    return jax.pure_callback(on_host, result, words)
+  return jnp.asarray(on_host(words))
 
 
 def normal(std: float = 1.0) -> Initializer:
