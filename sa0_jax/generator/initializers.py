@@ -5,7 +5,8 @@ NumPy compiles none, and its bits are the same whatever device the network will 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,17 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Key
 
-Initializer = Callable[[Key[Array, ''], Sequence[int], DTypeLike], Array]
+
+@runtime_checkable
+class Initializer(Protocol):
+  """What Flax calls for the first values of a parameter."""
+
+  def __call__(
+    self, key: Key[Array, ''], shape: Sequence[int], dtype: DTypeLike = jnp.float32
+  ) -> Array:
+    """Draws an array."""
+    ...
+
 
 _CUT = 2.0  # truncated normals end at two standard deviations
 _CUT_STD = 0.87962566103423978  # what the cut leaves of a standard deviation of one
