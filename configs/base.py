@@ -10,7 +10,7 @@ import ml_collections
 
 def get_config() -> ml_collections.ConfigDict:
   """All settings, one group for each part of the method."""
-  return ml_collections.ConfigDict({'refine': refine(), 'train': train()})
+  return ml_collections.ConfigDict({'clean': clean(), 'refine': refine(), 'train': train()})
 
 
 def train(encoder: str = 'dinov3_vitb16') -> ml_collections.ConfigDict:
@@ -145,3 +145,22 @@ def _vit(name: str) -> dict:
   if name not in VIT_PRESETS:
     raise ValueError(f'no encoder {name!r}: it is one of {", ".join(VIT_PRESETS)}')
   return dataclasses.asdict(VIT_PRESETS[name])
+
+
+def clean() -> ml_collections.ConfigDict:
+  """Clip hygiene, `sa0_jax.capture.hygiene.HygieneConfig` says what each is."""
+  settings = {
+    'max_gap': 5,
+    'scene_change': 0.12,
+    'scene_ratio': 4.0,
+    'identity_change': 0.115,
+    'turn_rate': 12.0,
+    'move_rate': 10.0,
+    'min_face': 48.0,
+    'min_inside': 0.9,
+    'min_sharpness': 0.55,
+    'max_occlusion': 0.2,
+    'occlusion_tone': 0.35,
+    'min_frames': 12,
+  }
+  return ml_collections.ConfigDict(settings)

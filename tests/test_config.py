@@ -7,6 +7,7 @@ import ml_collections
 import pytest
 from sa0_jax.configs import base
 
+from sa0_jax.capture.hygiene import HygieneConfig
 from sa0_jax.config import (
   config_names,
   from_config_dict,
@@ -40,6 +41,7 @@ def test_base_and_library_have_the_same_defaults():
   settings = from_config_dict(RefineConfig, base.get_config().refine)
   assert settings == RefineConfig()
   assert to_config_dict(RefineConfig()).to_dict() == base.get_config().refine.to_dict()
+  assert from_config_dict(HygieneConfig, load_config('clean')) == HygieneConfig()
   assert from_config_dict(TrainConfig, load_config('paper')) == TrainConfig()
   assert to_config_dict(TrainConfig()).to_dict() == load_config('paper').to_dict()
 

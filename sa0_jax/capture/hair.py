@@ -52,7 +52,7 @@ def shell_thickness(
   thickness = np.zeros(len(head.v_template))
   if measured.any():
     thickness[measured] = np.nanpercentile(samples[:, measured], _PERCENTILE, axis=0)
-  bare = _face_vertices(head) | ~outer | (np.asarray(head.weights)[:, _JAW] > _JAW_SHARE)
+  bare = face_vertices(head) | ~outer | (np.asarray(head.weights)[:, _JAW] > _JAW_SHARE)
   return _interpolate(head.faces, thickness, measured & ~bare, bare)
 
 
@@ -85,7 +85,7 @@ def outer_skin(head: HeadModel) -> Bool[np.ndarray, ' v']:
   return np.asarray(head.components) == head.component_names.index('skin')
 
 
-def _face_vertices(head: HeadModel) -> Bool[np.ndarray, ' v']:
+def face_vertices(head: HeadModel) -> Bool[np.ndarray, ' v']:
   """Vertices near facial landmarks: bare skin."""
   bare = np.zeros(len(head.v_template), bool)
   for embedding in (head.landmarks_mediapipe, head.landmarks68):
