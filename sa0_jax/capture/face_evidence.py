@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.hair import face_vertices
@@ -20,7 +20,7 @@ from sa0_jax.head.uv_layout import UVLayout
 _UV_SIZE = 64  # points are the texels of the face at this size
 _FACE_PIXELS = 64  # width of the face when colours are taken: what is finer is averaged
 _SHARPNESS_PIXELS = 160  # at most, when sharpness is measured
-_THUMBNAIL = 24
+THUMBNAIL_SIZE = 24
 _INSET = 0.85  # of the face, about its centre, inside which sharpness is measured
 _SECOND = np.array([[1.0, -2.0, 1.0]])
 _FACING = 0.35  # cosine between normal and ray from which a point counts as seen
@@ -142,17 +142,24 @@ def _look(
   )
   tone = np.log(_DARK + color.astype(np.float32) / 255.0)
   exposure = np.median(tone[seen], axis=0) if seen.any() else np.zeros(3, np.float32)
-  thumbnail = cv2.resize(image, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
   return (
     tone - exposure,
     seen,
     alpha < 128,
     exposure,
-    thumbnail.astype(np.float32) / 255.0,
+    thumbnail(image),
     _sharpness(image, pixel[seen], box[2] - box[0]),
     box,
     within.mean(),
   )
+
+
+def thumbnail(image: UInt8[np.ndarray, 'h w 3']) -> Float[np.ndarray, '24 24 3']:
+  """The whole picture, small, in [0, 1]."""
+  import cv2
+
+  small = cv2.resize(image, (THUMBNAIL_SIZE, THUMBNAIL_SIZE), interpolation=cv2.INTER_AREA)
+  return small.astype(np.float32) / np.float32(255.0)
 
 
 def _sharpness(image: np.ndarray, pixel: np.ndarray, width: float) -> Float[np.ndarray, ' 2']:

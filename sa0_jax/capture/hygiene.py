@@ -41,7 +41,8 @@ class HygieneConfig:
     move_rate: or have moved faster than this, widths of the face a second.
     min_face: a frame is dropped when its face is narrower than this, px;
     min_inside: when less than this share of the face lies in the picture;
-    min_sharpness: when it is less sharp, along x or y, than this share of its clip's upper quartile;
+    min_sharpness: when it is less sharp, along x or y, than this share of its clip's upper
+      quartile;
     max_occlusion: when more than this share of the visible face is outside the matte, or differs
       from the clip's median by more than `occlusion_tone`.
     occlusion_tone: logarithm of colour.
@@ -207,16 +208,14 @@ def _splits(
 ) -> list[tuple[int, Split]]:
   """Position of the first frame after each cut, and why."""
   missing = np.diff(capture.ids) // _stride(capture) - 1
-  scene = np.abs(np.diff(evidence.thumbnail, axis=0)).mean(axis=(1, 2, 3))
+  scene, cut = scene_changes(evidence.thumbnail, config)
   identity = _identity_changes(evidence, config)
   turn, move = _rates(capture, evidence)
   result = []
   for row in range(len(capture) - 1):
-    around = np.delete(scene[max(row - _NEAR, 0) : row + _NEAR + 1], min(row, _NEAR))
-    usual = float(np.median(around)) if len(around) else 0.0
     if missing[row] > config.max_gap:
       found = ('frames missing', missing[row])
-    elif scene[row] > config.scene_change and scene[row] > config.scene_ratio * usual:
+    elif cut[row]:
       found = ('scene change', scene[row])
     elif identity[row] > config.identity_change:
       found = ('other person', identity[row])
@@ -229,6 +228,23 @@ def _splits(
     before, after = (int(i) for i in capture.ids[row : row + 2])
     result.append((row + 1, Split(before, after, found[0], round(float(found[1]), 4))))
   return result
+
+
+def scene_changes(
+  thumbnails: Float[np.ndarray, 't h w 3'], config: HygieneConfig
+) -> tuple[Float[np.ndarray, ' t_minus_1'], Bool[np.ndarray, ' t_minus_1']]:
+  """How much each picture differs from the one before, and where that is a cut.
+
+  Args:
+    thumbnails: whole pictures, small, in [0, 1], in the order they were filmed.
+    config: `scene_change` and `scene_ratio`.
+  """
+  change = np.abs(np.diff(thumbnails, axis=0)).mean(axis=(1, 2, 3))
+  cut = np.zeros(len(change), bool)
+  for row in np.flatnonzero(change > config.scene_change).tolist():
+    around = np.delete(change[max(row - _NEAR, 0) : row + _NEAR + 1], min(row, _NEAR))
+    cut[row] = change[row] > config.scene_ratio * (np.median(around) if len(around) else 0.0)
+  return change, cut
 
 
 def _identity_changes(

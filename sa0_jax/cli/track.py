@@ -52,6 +52,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--max-frames', metavar='N', type=options.positive, help='stop after N frames'
   )
   parser.add_argument(
+    '--shot',
+    metavar='N',
+    type=options.whole,
+    help='which shot of a video with cuts, from 0 (default: the longest)',
+  )
+  parser.add_argument(
     '--landmarks',
     metavar='FILE.npz',
     type=pathlib.Path,
@@ -87,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
     resolution=args.resolution,
     stride=args.stride,
     max_frames=args.max_frames or 0,
+    shot=args.shot,
     cut_clothes=not args.keep_clothes,
     landmarks=None if args.landmarks is None else str(args.landmarks),
   )
@@ -115,6 +122,13 @@ def _summary(result: 'TrackResult', out: pathlib.Path) -> str:
     f'wrote {out}: {report["tracked"]} of {report["frames"]} frames tracked, '
     f'landmark error {report["landmark_error_px"]:.2f} px at 512',
   ]
+  shots = report['shots']
+  if len(shots) > 1:
+    number, (first, end) = shots.index(list(report['span'])), report['span']
+    lines.append(
+      f'the video has {len(shots)} shots: this is shot {number}, frames {first} to {end - 1}; '
+      '--shot takes another'
+    )
   for failure in result.failures[:_SHOWN_FAILURES]:
     lines.append(f'left out frame {failure.frame}: {failure.reason}')
   if len(result.failures) > _SHOWN_FAILURES:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sa0_jax.capture.track import appearance, observations
+from sa0_jax.capture.track.footage import open_footage
 from sa0_jax.capture.track.landmark_fit import (
   FitConfig,
   fit_landmarks,
@@ -15,11 +16,13 @@ from sa0_jax.capture.track.landmark_fit import (
   project,
 )
 from sa0_jax.capture.track.photometric import PhotometricConfig
+from sa0_jax.capture.track.shots import find_shots
 from sa0_jax.capture.track.stages import StageStore
 from sa0_jax.capture.track.track import TrackConfig, lower_border, track_footage
 from sa0_jax.head.lbs import LandmarkArrays, pose_frames, pose_landmarks
 from sa0_jax.head.procedural import load_procedural_head
 from sa0_jax.head.procedural.sway import SWAY_PREFIX
+from sa0_jax.video import write_video
 from tests.capture import track_scene
 
 pytest.importorskip('numba')
@@ -239,3 +242,18 @@ def test_tracked_capture_projects_onto_the_pictures(footage, detected):
   )
   seen = track_scene.seen(track_scene.filmed()).landmarks[3, targets.columns, :2]
   assert np.linalg.norm(pixels - seen, axis=1).mean() < 0.5
+
+
+def test_a_video_with_cuts_is_tracked_shot_by_shot(tmp_path, detected):
+  """The longest shot, or the one that is asked for; frame numbers stay those of the video."""
+  images = [frame.pixels.image for frame in track_scene.filmed().frames]
+  frames = [*(255 - image for image in images[:6]), *images, *(255 - image for image in images[:4])]
+  write_video(tmp_path / 'cut.mp4', iter(frames), 25.0)
+  assert find_shots(open_footage(tmp_path / 'cut.mp4')).tolist() == [[0, 6], [6, 16], [16, 20]]
+  detected()
+  config = dataclasses.replace(_quick(), fit=FitConfig(steps=20), photometric=())
+  result = track_footage(tmp_path / 'cut.mp4', config=config)
+  assert result.capture.ids.tolist() == list(range(6, 16))
+  assert result.report['span'] == (6, 16)
+  with pytest.raises(ValueError, match='shot 3 of 3'):
+    track_footage(tmp_path / 'cut.mp4', config=dataclasses.replace(config, shot=3))

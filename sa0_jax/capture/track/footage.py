@@ -1,6 +1,7 @@
 """Where a tracker's pictures come from: a video, a folder of images, or one image."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,11 +25,13 @@ class Footage:
     path: the video, folder or image; of images named one by one the first.
     images: the image files in order; none for a video.
     fps: frames per second.
+    span: number of the first frame to use and of the one after the last; None uses all.
   """
 
   path: Path
   images: tuple[Path, ...]
   fps: float
+  span: tuple[int, int] | None = None
 
   @classmethod
   def of_images(cls, images: Sequence[Path]) -> 'Footage':
@@ -62,8 +65,13 @@ class Footage:
       'modified': max(stat.st_mtime_ns for stat in stats),
     }
 
+  def numbered(self) -> Iterator[tuple[int, UInt8[np.ndarray, 'h w 3']]]:
+    """The frames of `span` with their numbers; errors as for `frames`."""
+    first, end = self.span or (0, None)
+    yield from itertools.islice(enumerate(self.frames()), first, end)
+
   def frames(self) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
-    """RGB frames in order, in full size.
+    """All RGB frames in order, in full size.
 
     Raises:
       ValueError: a file is damaged.

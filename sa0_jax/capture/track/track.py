@@ -33,6 +33,7 @@ from sa0_jax.capture.track.landmark_fit import (
 )
 from sa0_jax.capture.track.matte import MatteConfig, cut_below_collar, refine_matte
 from sa0_jax.capture.track.photometric import PhotometricConfig
+from sa0_jax.capture.track.shots import find_shots
 from sa0_jax.capture.track.stages import Arrays, StageStore, from_arrays, to_arrays
 from sa0_jax.head.lbs import LandmarkArrays, pose_frames
 from sa0_jax.head.model import HeadCodes, HeadModel
@@ -56,6 +57,8 @@ class TrackConfig:
     resolution: side of the square images of the capture, px.
     stride: take every n-th frame.
     max_frames: stop after this many; 0 takes all.
+    shot: which of the shots to track where a video has several, from 0; None takes the longest. A
+      tracker that runs across a cut fits one head to two.
     cut_clothes: fade the matte out below the posed neck.
     landmarks: .npz with `landmarks` [t, 478, 3] in pixels of the full pictures, made elsewhere.
     matte: refinement of the segmentation.
@@ -66,6 +69,7 @@ class TrackConfig:
   resolution: int = 512
   stride: int = 1
   max_frames: int = 0
+  shot: int | None = None
   cut_clothes: bool = True
   landmarks: str | None = None
   matte: MatteConfig = dataclasses.field(default_factory=MatteConfig)
@@ -81,6 +85,8 @@ class TrackConfig:
       raise ValueError(
         f'TrackConfig: resolution must be even and at least 64, got {self.resolution}'
       )
+    if self.shot is not None and self.shot < 0:
+      raise ValueError(f'TrackConfig: shots are counted from 0, got {self.shot}')
     if self.stride < 1 or self.max_frames < 0:
       raise ValueError(
         f'TrackConfig: need stride >= 1 and max_frames >= 0, got {self.stride}, {self.max_frames}'
@@ -189,6 +195,8 @@ def track_footage(
   store = StageStore(work, identity)
   clock = _Clock()
 
+  shots, footage = _choose_shot(footage, config, store, say)
+  clock.lap('shots')
   pictures, failures = _observe(footage, config, store, say)
   clock.lap('observe')
   parameters, pictures, lost = _fit(head, targets, pictures, config, store)
@@ -210,6 +218,8 @@ def track_footage(
     'frames': len(pictures) + len(failures),
     'tracked': len(pictures),
     'failures': [failure._asdict() for failure in failures],
+    'shots': shots,
+    'span': footage.span,
     'seconds': clock.laps,
   }
   return TrackResult(capture, tuple(failures), report, store)
@@ -228,11 +238,38 @@ class _Clock:
     self._last = now
 
 
+def _choose_shot(
+  footage: Footage, config: TrackConfig, store: StageStore, say: Report
+) -> tuple[list[list[int]], Footage]:
+  """First and end frame of every shot, and the footage of the one to track.
+
+  Images in a folder are one shot: they may have been taken at different times.
+  """
+  if footage.images:
+    return [], footage
+  most = config.max_frames * config.stride if config.max_frames and config.shot is None else None
+
+  def compute() -> Arrays:
+    return {'shots': find_shots(footage, most, lambda done: say('shots', done, done))}
+
+  shots: list[list[int]] = np.asarray(store.run('shots', compute)['shots']).tolist()
+  if config.shot is None:
+    first, end = max(shots, key=lambda shot: shot[1] - shot[0])
+  elif config.shot < len(shots):
+    first, end = shots[config.shot]
+  else:
+    raise ValueError(
+      f'{footage.label}: shot {config.shot} of {len(shots)}; they are counted from 0'
+    )
+  return shots, dataclasses.replace(footage, span=(first, end))
+
+
 def _chosen(footage: Footage, config: TrackConfig) -> Iterable[tuple[int, np.ndarray]]:
   """Number and picture of the frames to track."""
   taken = 0
-  for number, frame in enumerate(footage.frames()):
-    if number % config.stride:
+  first = footage.span[0] if footage.span else 0
+  for number, frame in footage.numbered():
+    if (number - first) % config.stride:
       continue
     if config.max_frames and taken == config.max_frames:
       return
