@@ -25,6 +25,21 @@ def _room_for_programs():
     jax.clear_caches()
 
 
+# Compiling is most of what these do: XLA leaves its expensive passes out there, as in JAX's own
+# tests. The programs stay the same, the machine code is slower.
+_MOSTLY_COMPILED = {'generator', 'losses', 'train'}
+
+
+@pytest.fixture(autouse=True)
+def _quick_compiler(request):
+  quick = request.path.parent.name in _MOSTLY_COMPILED and not request.node.get_closest_marker(
+    'slow'
+  )
+  jax.config.update('jax_disable_most_optimizations', quick)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
 @pytest.fixture
 def unchecked_shapes():
   """Switches annotation checks off, to see the errors users see: in production nothing checks."""

@@ -121,7 +121,7 @@ def test_training_moves_every_layer():
   losses = []
   for _ in range(40):
     value, gradient = step(network)
-    network = jax.tree.map(lambda x, g: x - 0.3 * g, network, gradient)
+    network = jax.tree.map(lambda x, g: x - 0.05 * g, network, gradient)
     losses.append(float(value))
   assert losses[-1] < 0.7 * losses[0]
   for leaf in jax.tree.leaves(gradient):

@@ -43,6 +43,7 @@ def _run(cache: Path) -> str:
   return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_first_run_on_a_machine_gives_the_bits_of_the_second(tmp_path):
   first = _run(tmp_path)
   stored = sorted(p.name for p in tmp_path.rglob('*.nbi'))
