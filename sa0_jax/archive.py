@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping
@@ -34,6 +35,7 @@ _DAMAGE = (
   struct.error,
 )
 _MAX_BYTES = 1 << 30
+_MAX_REASON = 200  # characters
 _MAX_SIZE = 1 << 40  # product of the dimensions that are not zero
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # no clock in our files: the same arrays give the same bytes
 
@@ -155,7 +157,8 @@ def _open(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
       raise
     raise ValueError(f'{path}: damaged .npz file') from error
   except _DAMAGE as error:
-    raise ValueError(f'{path}: not a readable .npz file ({error})') from error
+    # zipfile quotes what it found instead of a name: it may be half of the file.
+    raise ValueError(f'{path}: not a readable .npz file ({str(error)[:_MAX_REASON]})') from error
 
 
 def _members(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> dict[str, zipfile.ZipInfo]:
@@ -175,7 +178,15 @@ def _read_member(
   data = archive.read(info)
   header = _parse_header(data[:_MAX_HEADER], len(data), name)
   array = np.frombuffer(data, header.dtype, offset=header.size)
+  if header.dtype.kind == 'U' and not _is_text(array):
+    raise ValueError(f'{name} is damaged: what it holds is no text')
   return array.reshape(header.shape, order='F' if header.fortran else 'C')
+
+
+def _is_text(array: np.ndarray) -> bool:
+  """Whether an array of strings holds code points that strings can hold."""
+  code = array.view(array.dtype.str[0] + 'u4') if array.size else np.zeros(0, np.uint32)
+  return not ((code > sys.maxunicode) | ((code >= 0xD800) & (code < 0xE000))).any()
 
 
 def _parse_header(data: bytes, file_size: int, name: str) -> _Header:

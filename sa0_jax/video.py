@@ -35,6 +35,8 @@ class VideoReader:
     except (self._failure, IndexError) as error:
       raise ValueError(f'{path}: not a readable video ({error}); is the file complete?') from error
     self._stream.thread_type = 'AUTO'
+    if self._stream.codec_context is None:
+      raise ValueError(f'{path}: no codec here reads this video; is the file complete?')
     if self._stream.width * self._stream.height > _MAX_PIXELS:
       raise ValueError(f'{path}: frames have more than {_MAX_PIXELS} pixels')
 

@@ -12,6 +12,7 @@ import math
 import os
 import pickletools
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Collection
@@ -117,7 +118,9 @@ def read_tensors(
     ValueError: it is none of these, is damaged, holds anything but tensors, or is too large.
   """
   path = Path(path)
-  with open(path, 'rb') as file:
+  with open(path, 'rb') as file, warnings.catch_warnings():
+    # Of the standard library, about escape sequences in damaged pickles.
+    warnings.simplefilter('ignore', DeprecationWarning)
     start = file.read(4)
     file.seek(0)
     try:

@@ -1,0 +1,197 @@
+"""Every reader of files that come from elsewhere: how a good file is made, and how it is read.
+
+A reader that is not in this table is not tested against damage: add it here when it is written.
+"""
+
+import functools
+import pickle
+
+import numpy as np
+
+from sa0_jax.capture.capture import load_capture
+from tests.head.conftest import _make_head
+from tests.refine.scenes import small_capture
+
+_FACES = 500
+
+
+def _flame_pickle(folder):
+  from sa0_jax.head.flame_pickle import export_flame_pickle
+
+  export_flame_pickle(_make_head(num_vertices=12), folder / 'FLAME2020.pkl')
+  return folder / 'FLAME2020.pkl'
+
+
+def _read_flame_pickle(path):
+  from sa0_jax.head.flame_pickle import load_flame_pickle
+
+  return load_flame_pickle(path, 'flame2020')
+
+
+def _python2_pickle(folder):
+  """Arrays and nested tables in the oldest protocol, which FLAME's and GAGAvatar's files have."""
+  content = {
+    'video_1': {'shapecode': np.zeros(5, np.float32), 'bbox': np.ones(4), 'name': 'x'},
+    'matrix': np.arange(12.0).reshape(3, 4),
+  }
+  (folder / 'codes.pkl').write_bytes(pickle.dumps(content, 2))
+  return folder / 'codes.pkl'
+
+
+def _read_pickle(path):
+  from sa0_jax.head.unpickle import as_array, read_pickle
+
+  content = read_pickle(path.read_bytes(), str(path))
+  if isinstance(content, dict) and 'matrix' in content:
+    as_array(content['matrix'], 'matrix', str(path))
+
+
+def _landmarks(folder):
+  index = np.arange(105)
+  weights = np.full((105, 3), 1 / 3)
+  np.savez(
+    folder / 'mediapipe.npz', lmk_face_idx=index, lmk_b_coords=weights, landmark_indices=index
+  )
+  return folder / 'mediapipe.npz'
+
+
+def _landmark_pickle(folder):
+  content = {'lmk_face_idx': np.arange(51), 'lmk_b_coords': np.full((51, 3), 1 / 3)}
+  (folder / 'flame_static_embedding.pkl').write_bytes(pickle.dumps(content, 2))
+  return folder / 'flame_static_embedding.pkl'
+
+
+def _landmark_object(folder):
+  content = {
+    'full_lmk_faces_idx': np.arange(68)[None],
+    'full_lmk_bary_coords': np.full((1, 68, 3), 1 / 3),
+  }
+  np.save(folder / 'landmark_embedding.npy', np.array(content, dtype=object))
+  return folder / 'landmark_embedding.npy'
+
+
+def _read_landmarks(path):
+  from sa0_jax.head.landmark_files import read_landmarks
+
+  return read_landmarks(path, _FACES)
+
+
+_MESH = np.array([[0, 1, 2], [2, 1, 3]], np.int32)
+
+
+def _uv_npz(folder):
+  np.savez(folder / 'uv.npz', vt=np.random.default_rng(0).random((4, 2)), ft=_MESH)
+  return folder / 'uv.npz'
+
+
+def _uv_obj(folder):
+  lines = [f'v {i} {i % 2} 0' for i in range(4)] + [f'vt {i / 4} {i % 2}' for i in range(4)]
+  lines += ['f ' + ' '.join(f'{c + 1}/{c + 1}' for c in face) for face in _MESH]
+  (folder / 'head.obj').write_text('\n'.join(lines) + '\n')
+  return folder / 'head.obj'
+
+
+def _read_uv(path):
+  from sa0_jax.head.uv_files import read_uv
+
+  return read_uv(path, _MESH)
+
+
+def _head_file(folder):
+  from sa0_jax.head.files import save_head
+
+  save_head(_make_head(num_vertices=20), folder / 'head.npz')
+  return folder / 'head.npz'
+
+
+def _read_head(path):
+  from sa0_jax.head.files import load_head_file
+
+  return load_head_file(path)
+
+
+def _capture(folder, image_format):
+  small_capture(2, 16).save(folder / 'capture', image_format)
+  return folder / 'capture'
+
+
+def _read_capture(path):
+  capture = load_capture(path)
+  for frame in capture.frames:
+    frame.pixels.image.tobytes(), frame.pixels.matte.tobytes()
+
+
+def _avatar(folder):
+  from tests.refine.scenes import target_avatar
+
+  target_avatar().save(folder / 'x.sa0')
+  return folder / 'x.sa0'
+
+
+def _read_avatar(path):
+  from sa0_jax.avatar.avatar import Avatar
+
+  return Avatar.load(path)
+
+
+def _safetensors(folder):
+  from tests.generator.vit_files import write_safetensors
+
+  arrays = {'a.weight': np.ones((3, 4), np.float32), 'b': np.zeros(5, np.float16)}
+  write_safetensors(folder / 'model.safetensors', arrays)
+  return folder / 'model.safetensors'
+
+
+def _read_safetensors(path):
+  from sa0_jax.safetensors import find_tensors, read_tensor
+
+  for info in find_tensors(path).values():
+    read_tensor(info).tobytes()
+
+
+def _pth(folder, legacy):
+  from tests.losses.weights_files import write_legacy, write_zip
+
+  arrays = {'a.weight': np.ones((3, 4), np.float32), 'b': np.arange(5, dtype=np.int64)}
+  return (write_legacy if legacy else write_zip)(folder / 'weights.pth', arrays)
+
+
+def _read_pth(path):
+  from sa0_jax.losses.torch_files import read_tensors
+
+  for array in read_tensors(path).values():
+    array.tobytes()
+
+
+def _video(folder):
+  from sa0_jax.video import write_video
+
+  frames = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+  write_video(folder / 'clip.mp4', iter(frames), 25.0)
+  return folder / 'clip.mp4'
+
+
+def _read_video(path):
+  from sa0_jax.capture.track.footage import open_footage
+
+  for frame in open_footage(path).frames():
+    frame.tobytes()
+
+
+READERS = {
+  'avatar': (_avatar, _read_avatar),
+  'capture_jpg': (functools.partial(_capture, image_format='jpg'), _read_capture),
+  'capture_png': (functools.partial(_capture, image_format='png'), _read_capture),
+  'flame_pickle': (_flame_pickle, _read_flame_pickle),
+  'head': (_head_file, _read_head),
+  'landmarks_npy': (_landmark_object, _read_landmarks),
+  'landmarks_npz': (_landmarks, _read_landmarks),
+  'landmarks_pkl': (_landmark_pickle, _read_landmarks),
+  'pickle': (_python2_pickle, _read_pickle),
+  'pth_legacy': (functools.partial(_pth, legacy=True), _read_pth),
+  'pth_zip': (functools.partial(_pth, legacy=False), _read_pth),
+  'safetensors': (_safetensors, _read_safetensors),
+  'uv_npz': (_uv_npz, _read_uv),
+  'uv_obj': (_uv_obj, _read_uv),
+  'video': (_video, _read_video),
+}

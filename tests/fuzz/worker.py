@@ -1,0 +1,67 @@
+"""Reads damaged files in a process of its own, so that a crash is seen and a hang ends.
+
+    python -m tests.fuzz.worker READER FIRST COUNT [SEED …]
+
+Prints the seed before each file. Exits with 1 at the first file that is not refused as it should.
+"""
+
+import pathlib
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import warnings
+
+from sa0_jax.cli.errors import error_line
+from tests.fuzz.mutations import mutate
+from tests.fuzz.readers import READERS
+
+# What a reader may say. A KeyError or an IndexError has found its way past the checks.
+REFUSALS = (ValueError, OSError)
+SECONDS = 20
+BYTES = 6 << 30
+# What no file may make happen.
+FORBIDDEN = ('os.system', 'os.exec', 'os.posix_spawn', 'subprocess.Popen', 'socket.connect')
+
+
+def _watch(event, args):
+  if event in FORBIDDEN:
+    print(f'a file made this happen: {event} {args}', flush=True)
+    raise SystemExit(3)
+
+
+def main(name, seeds):
+  """Feeds a reader a damaged file for every seed."""
+  make, read = READERS[name]
+  with tempfile.TemporaryDirectory() as scratch:
+    whole = pathlib.Path(scratch) / 'whole'
+    whole.mkdir()
+    path = make(whole)
+    read(path)  # undamaged
+    targets = sorted(p for p in whole.rglob('*') if p.is_file())
+    sys.addaudithook(_watch)
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    warnings.simplefilter('error')
+    for seed in seeds:
+      print(f'{name} seed {seed}', flush=True)
+      target = targets[seed % len(targets)]
+      content = target.read_bytes()
+      target.write_bytes(mutate(content, seed))
+      signal.alarm(SECONDS)
+      try:
+        read(path)
+      except REFUSALS as error:
+        line = error_line(error, 'fuzz')
+        if not line.strip() or len(line) > 2000:
+          print(f'unclear message: {line!r}', flush=True)
+          raise SystemExit(2) from error
+      finally:
+        signal.alarm(0)
+        target.write_bytes(content)
+    shutil.rmtree(whole)
+
+
+if __name__ == '__main__':
+  first, count, *more = map(int, sys.argv[2:])
+  main(sys.argv[1], [*range(first, first + count), *more])
