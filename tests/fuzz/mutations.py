@@ -36,7 +36,7 @@ def _inside_zip(data: bytes, rng: np.random.Generator) -> bytes:
   if kind == 0:
     del members[name]
   elif kind == 1:
-    members[('../', '/tmp/', '..\\', 'x' * 300)[rng.integers(4)] + name] = members.pop(name)
+    members[('../', '/x/', '..\\', 'x' * 300)[rng.integers(4)] + name] = members.pop(name)
   else:
     members[name] = _damage(members[name], rng)
   buffer = io.BytesIO()

@@ -195,3 +195,6 @@ READERS = {
   'uv_obj': (_uv_obj, _read_uv),
   'video': (_video, _read_video),
 }
+
+# Damage that once got past a reader, by seed.
+FOUND = {'avatar': [91], 'head': [174], 'pth_legacy': [390], 'video': [146]}

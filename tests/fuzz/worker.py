@@ -1,6 +1,6 @@
 """Reads damaged files in a process of its own, so that a crash is seen and a hang ends.
 
-    python -m tests.fuzz.worker READER FIRST COUNT [SEED …]
+    python -m tests.fuzz.worker READER|all FIRST COUNT
 
 Prints the seed before each file. Exits with 1 at the first file that is not refused as it should.
 """
@@ -15,7 +15,7 @@ import warnings
 
 from sa0_jax.cli.errors import error_line
 from tests.fuzz.mutations import mutate
-from tests.fuzz.readers import READERS
+from tests.fuzz.readers import FOUND, READERS
 
 # What a reader may say. A KeyError or an IndexError has found its way past the checks.
 REFUSALS = (ValueError, OSError)
@@ -40,8 +40,6 @@ def main(name, seeds):
     path = make(whole)
     read(path)  # undamaged
     targets = sorted(p for p in whole.rglob('*') if p.is_file())
-    sys.addaudithook(_watch)
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     warnings.simplefilter('error')
     for seed in seeds:
       print(f'{name} seed {seed}', flush=True)
@@ -63,5 +61,8 @@ def main(name, seeds):
 
 
 if __name__ == '__main__':
-  first, count, *more = map(int, sys.argv[2:])
-  main(sys.argv[1], [*range(first, first + count), *more])
+  first, count = map(int, sys.argv[2:])
+  sys.addaudithook(_watch)
+  resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+  for reader in READERS if sys.argv[1] == 'all' else sys.argv[1:2]:
+    main(reader, [*(FOUND.get(reader, ()) if first == 0 else ()), *range(first, first + count)])
