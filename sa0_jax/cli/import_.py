@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     description='Converts tracked data of other tools to a capture folder: codes, cameras, images '
     'and mattes, and the split where the data set has one (split.json). Codes belong to a head '
     'model, which must be installed (`sa0 head install`). A data set of one video becomes CAPTURE '
-    'itself, one of several a folder CAPTURE/NAME each. docs/importing.md describes the formats.',
+    'itself, each video of a larger one CAPTURE/NAME. docs/importing.md describes the formats.',
     epilog='example: sa0 import vhap export/074_EMO-1 --out subject --check',
     allow_abbrev=False,
   )
@@ -77,7 +77,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Runs `sa0 import`; errors are raised as ValueError or OSError."""
-  from sa0_jax.capture.importers import ImportOptions, find_captures, folder_name, head_for
+  from sa0_jax.capture.importers import (
+    ImportOptions,
+    chosen,
+    find_captures,
+    folder_name,
+    head_for,
+  )
   from sa0_jax.head.registry import load_head
 
   if args.out.exists() and not args.out.is_dir():
@@ -91,10 +97,10 @@ def run(args: argparse.Namespace) -> int:
     stride=args.stride,
     max_side=args.max_side or 0,
   )
-  found = find_captures(args.format, args.path, wanted)
-  folders = [args.out / folder_name(item.name) for item in found]
-  if len(found) == 1:
-    folders = [args.out]
+  every = find_captures(args.format, args.path, wanted)
+  found = chosen(every, args.path, wanted)
+  # Where things go must not depend on how many of them are asked for.
+  folders = [args.out / folder_name(item.name) if len(every) > 1 else args.out for item in found]
   if len(set(folders)) != len(folders):
     raise ValueError(f'{args.path}: two names in it give one folder name; import them with --only')
   head = head_for(args.format, found[0], wanted) if args.head is None else load_head(args.head)
@@ -132,8 +138,7 @@ def _import_one(
 ) -> dict[str, Any]:
   from sa0_jax.capture import image_files
   from sa0_jax.capture.capture import load_capture
-  from sa0_jax.capture.importers import check, save_imported
-  from sa0_jax.capture.importers.importing import load_found
+  from sa0_jax.capture.importers import check, load_found, save_imported
   from sa0_jax.capture.splits import PARTS
 
   line.write(f'{found.name}: reading codes')

@@ -12,11 +12,13 @@ what it left out. Files are read as data: nothing in them is executed.
 from sa0_jax.capture.importers.imported import Found, Imported, ImportOptions
 from sa0_jax.capture.importers.importing import (
   FORMATS,
+  chosen,
   find_captures,
   folder_name,
   head_for,
   import_capture,
   import_captures,
+  load_found,
   save_imported,
 )
 
@@ -25,10 +27,12 @@ __all__ = [
   'Found',
   'ImportOptions',
   'Imported',
+  'chosen',
   'find_captures',
   'folder_name',
   'head_for',
   'import_capture',
   'import_captures',
+  'load_found',
   'save_imported',
 ]

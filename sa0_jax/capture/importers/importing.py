@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from sa0_jax.capture.importers.imported import (
@@ -38,11 +38,11 @@ def find_captures(
   Args:
     format: one of `FORMATS`.
     path: the data set's folder.
-    options: what to import; `only` picks by name.
+    options: what to import; all captures are found, whatever `only` says.
 
   Raises:
     FileNotFoundError: there is no such data set.
-    ValueError: the format is unknown, a file is damaged, or `only` names what is not there.
+    ValueError: the format is unknown, or a file is damaged.
   """
   if format not in FORMATS:
     raise ValueError(f'format {format!r} is unknown: use one of {", ".join(FORMATS)}')
@@ -52,16 +52,25 @@ def find_captures(
     raise FileNotFoundError(f'{folder}: no such folder')
   module = importlib.import_module(f'sa0_jax.capture.importers.{format}')
   found: list[Found] = module.find(folder, options)
-  if options.only:
-    names = {item.name for item in found}
-    missing = [name for name in options.only if name not in names]
-    if missing:
-      some = ', '.join(sorted(names)[:5]) + (', …' if len(names) > 5 else '')
-      raise ValueError(f'{folder}: no {missing[0]!r} here; there are: {some}')
-    found = [item for item in found if item.name in options.only]
   if not found:
     raise ValueError(f'{folder}: holds no frames')
   return tuple(found)
+
+
+def chosen(
+  found: Sequence[Found], path: str | os.PathLike[str], options: ImportOptions
+) -> tuple[Found, ...]:
+  """Those of the captures found that `options.only` names; all where it names none.
+
+  Raises:
+    ValueError: one of the names is not there.
+  """
+  names = {item.name for item in found}
+  missing = [name for name in options.only if name not in names]
+  if missing:
+    some = ', '.join(sorted(names)[:5]) + (', …' if len(names) > 5 else '')
+    raise ValueError(f'{path}: no {missing[0]!r} here; there are: {some}')
+  return tuple(item for item in found if not options.only or item.name in options.only)
 
 
 def head_for(
@@ -102,13 +111,15 @@ def import_capture(
     ValueError: a file is damaged or contradicts itself, the head model is another one, or the data
       set has several captures.
   """
-  found = find_captures(format, path, options)
+  options = ImportOptions() if options is None else options
+  found = chosen(find_captures(format, path, options), path, options)
   if len(found) != 1:
     names = ', '.join(item.name for item in found[:5])
     raise ValueError(
       f'{path}: {len(found)} captures ({names}…): name one in `only`, or use import_captures'
     )
-  return next(import_captures(format, path, head, options))
+  head = head_for(format, found[0], options) if head is None else head
+  return load_found(found[0], head, options)
 
 
 def import_captures(
@@ -119,7 +130,7 @@ def import_captures(
 ) -> Iterator[Imported]:
   """Imports every capture of a data set, one after the other; arguments and errors as above."""
   options = ImportOptions() if options is None else options
-  for found in find_captures(format, path, options):
+  for found in chosen(find_captures(format, path, options), path, options):
     head = head_for(format, found, options) if head is None else head
     yield load_found(found, head, options)
 

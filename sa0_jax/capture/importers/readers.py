@@ -164,7 +164,7 @@ def numbers(value: Any, shape: tuple[int | None, ...], name: str, source: str) -
       raise ValueError
     while array.ndim > len(shape) and array.shape[0] == 1:
       array = array[0]
-    array = array.astype(np.float64)
+    array = np.asarray(array, np.float64)  # indexing may have left a scalar
   except (ValueError, TypeError, OverflowError) as error:
     raise ValueError(f'{source}: {name!r} is not made of numbers') from error
   fits = array.ndim == len(shape) and all(

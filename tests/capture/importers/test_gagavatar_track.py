@@ -1,4 +1,4 @@
-"""GAGAvatar_track: LMDB and pickles as its tools write them, PyTorch3D's cameras, meshes times 5."""
+"""GAGAvatar_track: LMDB and pickles as its tools write them, PyTorch3D cameras, meshes times 5."""
 
 import dataclasses
 import json
@@ -72,11 +72,11 @@ def write(folder, scene, names, *, missing=(), shapes=None, file='smoothed.pkl')
     position = number % len(scene)
     records[key] = record(scene, position, None if shapes is None else shapes[position])
     images[key] = jpeg(scene.on(position, 0))
-  with lmdb.open(str(folder / 'img_lmdb'), map_size=1 << 26) as database:
-    with database.begin(write=True) as transaction:
-      for key, data in images.items():
-        if key not in missing:
-          transaction.put(key.encode(), data)
+  path = str(folder / 'img_lmdb')
+  with lmdb.open(path, map_size=1 << 26) as database, database.begin(write=True) as transaction:
+    for key, data in images.items():
+      if key not in missing:
+        transaction.put(key.encode(), data)
   (folder / file).write_bytes(pickle.dumps(records))
   return images
 

@@ -1,4 +1,4 @@
-"""IMavatar's and SplattingAvatar's flame_params.json: meshes times 4, shorter codes, white pictures."""
+"""IMavatar's and SplattingAvatar's flame_params.json: meshes times 4, shorter codes, on white."""
 
 import json
 

@@ -7,12 +7,12 @@ import dataclasses
 import functools
 
 import numpy as np
+from sa0_kernels import Camera
 
 from sa0_jax.head.lbs import LandmarkArrays, pose_head, pose_landmarks
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.registry import load_head
 from sa0_jax.mesh_render import interpolate, rasterize_mesh, vertex_normals
-from sa0_kernels import Camera
 
 
 @functools.cache
