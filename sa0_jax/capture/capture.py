@@ -329,6 +329,11 @@ class _Selection:
   def __len__(self) -> int:
     return len(self.positions)
 
+  @property
+  def in_order(self) -> bool:
+    """Whether the other source is cheap in its own order only."""
+    return getattr(self.source, 'in_order', False)
+
   def load(self, position: int) -> ImagePair:
     return self.source.load(int(self.positions[position]))
 

@@ -13,7 +13,7 @@ from sa0_jax.capture.importers.imported import (
   ImportOptions,
   check_edition,
 )
-from sa0_jax.capture.importers.pictures import CountedSource
+from sa0_jax.capture.importers.pictures import ReadAhead
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
 
@@ -165,8 +165,8 @@ def save_imported(
     if progress is not None:
       progress(done, total)
 
-  source = CountedSource(imported.capture.source, count)
-  dataclasses.replace(imported.capture, source=source).save(folder, split=imported.split)
+  with ReadAhead(imported.capture.source, count) as source:
+    dataclasses.replace(imported.capture, source=source).save(folder, split=imported.split)
 
 
 def folder_name(name: str) -> str:

@@ -227,6 +227,8 @@ class VideoFrames:
   A video is decoded forwards; asking for an earlier frame starts it anew.
   """
 
+  in_order = True
+
   def __init__(
     self,
     images: tuple[Path, ...],

@@ -1,7 +1,9 @@
 """Pictures and mattes where the imported data set keeps them, read when a frame is taken."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -146,6 +148,11 @@ class ResizedSource:
   def __len__(self) -> int:
     return len(self.source)
 
+  @property
+  def in_order(self) -> bool:
+    """Whether the source is cheap in its own order only."""
+    return getattr(self.source, 'in_order', False)
+
   def load(self, position: int) -> ImagePair:
     """One frame, averaged over each new pixel's area."""
     import cv2
@@ -155,28 +162,54 @@ class ResizedSource:
     return ImagePair(image, matte)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class CountedSource:
-  """Another source, whose frames are counted as they are read."""
+class ReadAhead:
+  """Another source read once from the first frame to the last, the next frames already under way.
 
-  source: ImageSource
-  progress: Callable[[], None]
+  A context manager: threads end with it.
+  """
+
+  def __init__(self, source: ImageSource, progress: Callable[[], None]):
+    """Starts nothing yet.
+
+    Args:
+      source: what to read; one with a true `in_order` is read by a single thread.
+      progress: called when a frame has been taken.
+    """
+    workers = 1 if getattr(source, 'in_order', False) else min(8, os.cpu_count() or 1)
+    self._source = source
+    self._progress = progress
+    self._pool = ThreadPoolExecutor(workers)
+    self._window = 2 * workers
+    self._begun = 0
+    self._pending: dict[int, Future[StoredPair]] = {}
+
+  def __enter__(self) -> 'ReadAhead':
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._pool.shutdown(cancel_futures=True)
 
   def __len__(self) -> int:
-    return len(self.source)
+    return len(self._source)
 
   def load(self, position: int) -> ImagePair:
     """One frame."""
     return self.load_stored(position).pixels
 
   def load_stored(self, position: int) -> StoredPair:
-    """One frame with its files, where it has any."""
-    if isinstance(self.source, StoredImages):
-      stored = self.source.load_stored(position)
-    else:
-      stored = StoredPair(self.source.load(position), None, None)
-    self.progress()
+    """One frame with its files, where it has any; errors are those of the source."""
+    while self._begun < min(position + self._window, len(self)):
+      self._pending[self._begun] = self._pool.submit(self._load, self._begun)
+      self._begun += 1
+    pending = self._pending.pop(position, None)
+    stored = self._load(position) if pending is None else pending.result()
+    self._progress()
     return stored
+
+  def _load(self, position: int) -> StoredPair:
+    if isinstance(self._source, StoredImages):
+      return self._source.load_stored(position)
+    return StoredPair(self._source.load(position), None, None)
 
 
 def check_size(pixels: np.ndarray, size: tuple[int, ...], label: str) -> None:
