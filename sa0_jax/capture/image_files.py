@@ -1,6 +1,7 @@
 """Reading and writing single images."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ _MAX_PIXELS = 1 << 27
 JPEG_QUALITY = 95
 # PNG compression 3: a third of the time of the default at nearly its size.
 _PNG_COMPRESSION = 3
+_PIXELS = 0xDA  # JPEG marker: start of scan
 
 
 def read_color(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 3']:
@@ -82,17 +84,31 @@ def stored_size(data: bytes) -> tuple[str, int, int] | None:
   """
   if data[:8] == b'\x89PNG\r\n\x1a\n' and data[12:16] == b'IHDR' and len(data) >= 24:
     return 'png', int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+  for position, marker in _jpeg_segments(data):
+    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(data):
+      height, width = (int.from_bytes(data[position + k : position + k + 2], 'big') for k in (5, 7))
+      return 'jpg', width, height
+  return None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+  """Where the segments of a JPEG file begin and what they are, up to the first one of pixels."""
   position = 2 if data[:2] == b'\xff\xd8' else len(data)
-  while position + 9 <= len(data) and data[position] == 0xFF:
+  while position + 4 <= len(data) and data[position] == 0xFF:
     marker = data[position + 1]
     if marker == 0xFF:  # padding
       position += 1
-    elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-      height, width = (int.from_bytes(data[position + k : position + k + 2], 'big') for k in (5, 7))
-      return 'jpg', width, height
-    else:
-      position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
-  return None
+      continue
+    yield position, marker
+    if marker == _PIXELS:
+      return
+    position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
+
+
+def _is_cut_off(data: bytes) -> bool:
+  """Whether a JPEG file lacks its end. Decoders fill what is missing with grey and say nothing."""
+  begin = next((p for p, marker in _jpeg_segments(data) if marker == _PIXELS), None)
+  return begin is not None and data.find(b'\xff\xd9', begin) < 0
 
 
 def _decode(data: bytes, source: str, flags: int) -> np.ndarray:
@@ -102,6 +118,8 @@ def _decode(data: bytes, source: str, flags: int) -> np.ndarray:
   # Before decoding: a few bytes must not become gigabytes.
   if head is not None and head[1] * head[2] > _MAX_PIXELS:
     raise ValueError(f'{source}: more than {_MAX_PIXELS} pixels')
+  if head is not None and head[0] == 'jpg' and _is_cut_off(data):
+    raise ValueError(f'{source}: not a whole image: the file is cut off')
   buffer = np.frombuffer(data, np.uint8)
   try:
     pixels = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION) if buffer.size else None

@@ -12,7 +12,7 @@ and the optical axis in the middle.
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -69,7 +69,22 @@ def find(path: Path, options: ImportOptions) -> list[Found]:
   folders = [path] if _pickle_of(path) else sorted(p for p in path.iterdir() if _pickle_of(p))
   if not folders:
     raise FileNotFoundError(f'{path}: no smoothed.pkl or optim.pkl of GAGAvatar_track here')
-  return [found for folder in folders for found in _find_in(folder, options)]
+  # One table at a time: thousands of folders are found first and read again one by one.
+  read = functools.lru_cache(maxsize=1)(readers.read_records)
+  videos = []
+  for folder in folders:
+    try:
+      videos += _find_in(folder, options, read)
+    except ValueError as error:
+      if len(folders) == 1:
+        raise
+      videos.append(Found(folder.name, EDITIONS, functools.partial(_refuse, error)))
+  return videos
+
+
+def _refuse(error: ValueError, head: HeadModel) -> NoReturn:
+  """What loading a damaged folder does: it fails when its turn comes, and costs no other."""
+  raise error
 
 
 def _pickle_of(folder: Path) -> Path | None:
@@ -79,14 +94,19 @@ def _pickle_of(folder: Path) -> Path | None:
   return None
 
 
-def _find_in(folder: Path, options: ImportOptions) -> list[Found]:
+def _find_in(
+  folder: Path, options: ImportOptions, read: Callable[[Path], dict[str, Any]]
+) -> list[Found]:
   path = _pickle_of(folder)
   assert path is not None
-  records = readers.read_records(path)
-  if 'shapecode' in records:  # the record of one image, not a table of records
-    records = {folder.name: records}
+
+  def records() -> dict[str, Any]:
+    table = read(path)
+    # The record of one image, or a table of records.
+    return {folder.name: table} if 'shapecode' in table else table
+
   videos: dict[str, list[_Key]] = {}
-  for text in records:
+  for text in records():
     key = _parse_key(text)
     videos.setdefault(key.video, []).append(key)
   open_database = functools.cache(lambda: LmdbFile(folder / 'img_lmdb'))
@@ -107,7 +127,7 @@ class _Video(NamedTuple):
   path: Path
   name: str
   keys: list[_Key]
-  records: dict[str, Any]
+  records: Callable[[], dict[str, Any]]
   split_keys: dict[str, set[str]] | None
   database: Callable[[], LmdbFile]
 
@@ -198,7 +218,7 @@ def _load(video: _Video, options: ImportOptions, head: HeadModel) -> Imported:
 
 
 def _record(video: _Video, key: _Key) -> dict[str, Any]:
-  return readers.require_table(video.records[key.text], f'{video.path}: {key.text[:80]!r}')
+  return readers.require_table(video.records()[key.text], f'{video.path}: {key.text[:80]!r}')
 
 
 def _embedded_image(record: dict[str, Any], source: str) -> np.ndarray:

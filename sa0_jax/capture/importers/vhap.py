@@ -28,6 +28,7 @@ from sa0_jax.capture.importers.pictures import PictureFile, PictureSource, matte
 from sa0_jax.capture.importers.transforms import Entry, one_size, read_transforms
 from sa0_jax.capture.splits import PARTS, Split
 from sa0_jax.head.model import HeadModel
+from sa0_jax.head.teeth import TEETH_VERTICES
 
 EDITIONS = ('flame2023', 'flame2023_open')
 _FPS = 25.0
@@ -64,12 +65,16 @@ def _load(folder: Path, options: ImportOptions, head: HeadModel) -> Imported:
   entries, has_split = read_transforms(folder)
   entries.sort(key=lambda e: (e.whole('timestep_index'), _camera(e)))
   source = str(folder)
-  params = {}
+  params: dict[str, dict[str, np.ndarray]] = {}
+  offsets: dict[bytes, np.ndarray] = {}
   for entry in entries:
     name = entry.text('flame_param_path')
     if name not in params:
       path = readers.inside(folder, name, entry.source)
-      params[name] = _read_params(path, head)
+      row = params[name] = _read_params(path, head)
+      if 'static_offset' in row:  # the same in every file, 120 kB each
+        known = offsets.setdefault(row['static_offset'].tobytes(), row['static_offset'])
+        row['static_offset'] = known
   rows = [params[entry.text('flame_param_path')] for entry in entries]
   notes: list[str] = []
   shape = _identity(list(params.values()), head, notes, source)
@@ -134,7 +139,7 @@ def _read_params(path: Path, head: HeadModel) -> dict[str, np.ndarray]:
   for name in ('static_offset', 'dynamic_offset'):
     if name in arrays:
       offset = take(name, (None, 3))
-      if len(offset) not in (len(head.v_template), len(head.v_template) - 120):
+      if len(offset) not in (len(head.v_template), len(head.v_template) - TEETH_VERTICES):
         raise ValueError(
           f'{source}: {name!r} is for {len(offset)} vertices, head {head.name!r} has '
           f'{len(head.v_template)}'

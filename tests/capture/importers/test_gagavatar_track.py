@@ -15,6 +15,7 @@ from sa0_jax.capture.importers import (
   find_captures,
   import_capture,
   import_captures,
+  load_found,
   save_imported,
 )
 from sa0_jax.capture.splits import read_split
@@ -144,6 +145,18 @@ def test_single_images(scene, tmp_path):
   for position, capture in enumerate(captures):
     assert_same_places(capture, model, scene.pixels[[position]])
     np.testing.assert_array_equal(capture.frames[0].pixels.image, scene.on(position, 0))
+
+
+def test_a_damaged_folder_does_not_cost_the_others(scene, tmp_path):
+  for name in ('a', 'b'):
+    write(tmp_path / name, scene, [f'{name}clip_0'])
+  path = tmp_path / 'a' / 'smoothed.pkl'
+  path.write_bytes(path.read_bytes()[:100])
+  found = find_captures('gagavatar_track', tmp_path)
+  assert [item.name for item in found] == ['a', 'bclip']
+  assert len(load_found(found[1], head('flame2020'), ImportOptions()).capture) == 1
+  with pytest.raises(ValueError, match=r'smoothed\.pkl: refused near byte'):
+    load_found(found[0], head('flame2020'), ImportOptions())
 
 
 def test_mattes_can_be_given(scene, tmp_path):
