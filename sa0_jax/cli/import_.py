@@ -6,7 +6,7 @@ import pathlib
 from typing import TYPE_CHECKING, Any
 
 from sa0_jax.cli import options
-from sa0_jax.cli.errors import EXPECTED, error_line
+from sa0_jax.cli.errors import EXPECTED, Interrupted, error_line
 from sa0_jax.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -97,18 +97,23 @@ def run(args: argparse.Namespace) -> int:
     stride=args.stride,
     max_side=args.max_side or 0,
   )
-  every = find_captures(args.format, args.path, wanted)
-  found = chosen(every, args.path, wanted)
-  # Where things go must not depend on how many of them are asked for.
-  folders = [args.out / folder_name(item.name) if len(every) > 1 else args.out for item in found]
-  if len(set(folders)) != len(folders):
-    raise ValueError(f'{args.path}: two names in it give one folder name; import them with --only')
-  head = head_for(args.format, found[0], wanted) if args.head is None else load_head(args.head)
-  results = []
   with ProgressLine('import') as line:
+    line.write('looking for tracked data')
+    every = find_captures(args.format, args.path, wanted)
+    found = chosen(every, args.path, wanted)
+    # Where things go must not depend on how many of them are asked for.
+    folders = [args.out / folder_name(item.name) if len(every) > 1 else args.out for item in found]
+    if len(set(folders)) != len(folders):
+      raise ValueError(
+        f'{args.path}: two names in it give one folder name; import them with --only'
+      )
+    head = head_for(args.format, found[0], wanted) if args.head is None else load_head(args.head)
+    results: list[dict[str, Any]] = []
     for item, folder in zip(found, folders, strict=True):
       try:
         results.append(_import_one(args, head, item, folder, wanted, line))
+      except KeyboardInterrupt as error:
+        raise Interrupted(f'{len(results)} of {len(found)} captures are done') from error
       except EXPECTED as error:
         # One damaged video must not cost the others of a large set.
         if len(found) == 1 or isinstance(error, MemoryError):

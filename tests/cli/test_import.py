@@ -98,6 +98,17 @@ def test_several_subjects_and_json(flame, subject, tmp_path, sa0, fails):
   assert f'wrote {tmp_path / "set" / "cam_i"}: 5 frames' in text
 
 
+def test_interruption_says_what_is_done(flame, subject, tmp_path, sa0, monkeypatch):
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr('sa0_jax.capture.importers.save_imported', interrupt)
+  code, _, errors = sa0('import', 'splattingavatar', subject, '--out', tmp_path / 'out')
+  assert code == 130
+  assert 'interrupted; 0 of 1 captures are done' in errors
+  assert not (tmp_path / 'out').exists()
+
+
 def test_mistakes_are_one_line(flame, subject, tmp_path, fails, sa0):
   out = tmp_path / 'out'
   line = fails('import', 'splattingavatar', subject, '--out', out, '--head', 'procedural')

@@ -106,7 +106,7 @@ def _load(
   codes['shape'] = readers.numbers(arrays.get('shape'), (None,), 'shape', source)
   size = first_size(images[0])
   mattes: Any = None
-  matte_folder = options.mattes if options.mattes is not None else folder / 'mattes'
+  matte_folder = options.matte_folder if options.matte_folder is not None else folder / 'mattes'
   if matte_folder.is_dir():
     mattes = mattes_for(matte_folder, [image.path.stem for image in images])
   fps = options.fps

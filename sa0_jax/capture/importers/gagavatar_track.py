@@ -190,7 +190,7 @@ def _load(video: _Video, options: ImportOptions, head: HeadModel) -> Imported:
     records = tuple(PictureRecord(database, key.text.encode()) for key in keys)
     size = first_size(records[0])
     pixels = PictureSource(records, _mattes(options, keys), BLACK, size)
-  if options.mattes is None:
+  if options.matte_folder is None:
     notes.append('mattes are derived from the black background: dark outlines may be missing')
   shape, spread = conventions.mean_shape(head, stack(rows, 'shapecode'))
   if len(rows) > 1:
@@ -233,7 +233,11 @@ def _embedded_image(record: dict[str, Any], source: str) -> np.ndarray:
 
 
 def _mattes(options: ImportOptions, keys: list[_Key]) -> Any:
-  return None if options.mattes is None else mattes_for(options.mattes, [k.text for k in keys])
+  return (
+    None
+    if options.matte_folder is None
+    else mattes_for(options.matte_folder, [k.text for k in keys])
+  )
 
 
 def _split(video: _Video, keys: list[_Key]) -> Split | None:

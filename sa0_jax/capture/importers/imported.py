@@ -1,6 +1,7 @@
 """What every importer is given and gives back, and the checks they share."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,13 @@ class ImportOptions:
     max_side: pictures larger than this are made smaller, px; 0 leaves them.
 
   Raises:
+    FileNotFoundError: there is no such folder of mattes.
     ValueError: a value is out of range.
   """
 
   split: str = ALL
   only: tuple[str, ...] = ()
-  mattes: Path | None = None
+  mattes: str | os.PathLike[str] | None = None
   edition: str | None = None
   fps: float | None = None
   stride: int = 1
@@ -54,8 +56,13 @@ class ImportOptions:
       raise ValueError(f'fps must be 0.01 to 1000, got {self.fps!r}')
     if self.stride < 1 or self.max_side < 0:
       raise ValueError(f'stride must be 1 or more and max_side 0 or more, got {self}')
-    if self.mattes is not None and not self.mattes.is_dir():
+    if self.matte_folder is not None and not self.matte_folder.is_dir():
       raise FileNotFoundError(f'{self.mattes}: no such folder of mattes')
+
+  @property
+  def matte_folder(self) -> Path | None:
+    """`mattes` as a path."""
+    return None if self.mattes is None else Path(self.mattes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -92,8 +92,8 @@ def _load(folder: Path, options: ImportOptions, head: HeadModel) -> Imported:
     for part in (slice(0, 6), slice(6, 12))
   ]
   mattes = None
-  if options.mattes is not None:
-    mattes = mattes_for(options.mattes, [shot.image.stem for shot in shots])
+  if options.matte_folder is not None:
+    mattes = mattes_for(options.matte_folder, [shot.image.stem for shot in shots])
   tracks = Tracks(
     name=folder.resolve().name,
     source=source,

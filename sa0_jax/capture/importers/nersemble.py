@@ -77,7 +77,7 @@ def _load(sequence: Path, participant: Path, options: ImportOptions, head: HeadM
   videos = {p.stem.removeprefix('cam_'): p for p in sorted(sequence.glob('images/cam_*.mp4'))}
   if not videos:
     raise FileNotFoundError(f'{sequence / "images"}: no cam_*.mp4')
-  alphas = options.mattes if options.mattes is not None else sequence / 'alpha_maps'
+  alphas = options.matte_folder if options.matte_folder is not None else sequence / 'alpha_maps'
   missing = [path.name for path in videos.values() if not (alphas / path.name).is_file()]
   if missing:
     raise FileNotFoundError(

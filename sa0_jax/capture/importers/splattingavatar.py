@@ -134,8 +134,8 @@ def _image(folder: Path, frame: Any, position: int, source: str) -> Path:
 
 def _mattes(folder: Path, images: tuple[PictureFile, ...], options: ImportOptions) -> Any:
   names = [image.path.stem for image in images]
-  if options.mattes is not None:
-    return mattes_for(options.mattes, names)
+  if options.matte_folder is not None:
+    return mattes_for(options.matte_folder, names)
   for name in _MASK_FOLDERS:
     if (folder / name).is_dir():
       return mattes_for(folder / name, names)

@@ -118,8 +118,8 @@ def _pixels(
 
   images = tuple(file(entry, 'file_path') for entry in entries)
   mattes: Any = None
-  if options.mattes is not None:
-    mattes = mattes_for(options.mattes, [image.path.stem for image in images])
+  if options.matte_folder is not None:
+    mattes = mattes_for(options.matte_folder, [image.path.stem for image in images])
   elif all('fg_mask_path' in entry.fields for entry in entries):
     mattes = tuple(file(entry, 'fg_mask_path') for entry in entries)
   return PictureSource(images, mattes, None, size)
