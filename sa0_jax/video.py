@@ -34,9 +34,10 @@ class VideoReader:
       self._stream = self._container.streams.video[0]
     except (self._failure, IndexError) as error:
       raise ValueError(f'{path}: not a readable video ({error}); is the file complete?') from error
-    self._stream.thread_type = 'AUTO'
     if self._stream.codec_context is None:
-      raise ValueError(f'{path}: no codec here reads this video; is the file complete?')
+      self._container.close()
+      raise ValueError(f'{path}: a video in a format that cannot be decoded; is it damaged?')
+    self._stream.thread_type = 'AUTO'
     if self._stream.width * self._stream.height > _MAX_PIXELS:
       raise ValueError(f'{path}: frames have more than {_MAX_PIXELS} pixels')
 

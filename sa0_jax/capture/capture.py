@@ -6,6 +6,7 @@ A capture folder holds
     tracking.npz     codes and cameras, one row per frame
     images/          one colour image per frame (png or jpg), as filmed
     mattes/          one 8-bit png per frame: 255 where the pixel is head, hair or neck
+    split.json       optional: which frames are for training, validation and testing (splits.py)
 
 Every other format is converted to this one at the edge. Conventions: OpenCV cameras in metres,
 intrinsics in pixels with pixel centres at +0.5, codes of the head model named in capture.json.
@@ -24,6 +25,8 @@ from sa0_kernels import Camera
 
 from sa0_jax import archive
 from sa0_jax.capture import image_files
+from sa0_jax.capture.splits import FILE_NAME as SPLIT_NAME
+from sa0_jax.capture.splits import Split
 from sa0_jax.head.model import HeadCodes, HeadModel
 
 FORMAT = 'sa0-capture'
@@ -48,6 +51,29 @@ class ImageSource(Protocol):
 
   def load(self, position: int) -> ImagePair:
     """The pixels of one frame, by position in the capture."""
+    ...
+
+
+class StoredPair(NamedTuple):
+  """One frame's pixels, and the files they were decoded from where these may be copied.
+
+  Attributes:
+    pixels: what the files hold.
+    image: contents of a png or jpg file with that image; None where there is none.
+    matte: the same for the matte.
+  """
+
+  pixels: ImagePair
+  image: bytes | None
+  matte: bytes | None
+
+
+@runtime_checkable
+class StoredImages(ImageSource, Protocol):
+  """A source that has its pixels as files: `Capture.save` copies those instead of encoding anew."""
+
+  def load_stored(self, position: int) -> StoredPair:
+    """One frame with its files."""
     ...
 
 
@@ -212,12 +238,19 @@ class Capture:
         'track it again or load the head model it names'
       )
 
-  def save(self, folder: str | os.PathLike[str], image_format: str = 'png') -> None:
+  def save(
+    self,
+    folder: str | os.PathLike[str],
+    image_format: str = 'png',
+    split: Split | None = None,
+  ) -> None:
     """Writes the capture folder, whole or not at all: what stood there stays until it is done.
 
     Args:
       folder: where. A capture already there is replaced.
-      image_format: 'png' (exact) or 'jpg' (quality 95).
+      image_format: 'png' (exact) or 'jpg' (quality 95); pictures that come from png and jpg files
+        (`StoredImages`) are copied as they are.
+      split: written as split.json.
 
     Raises:
       ValueError: the folder holds other things, or the format is unknown.
@@ -228,22 +261,34 @@ class Capture:
       raise ValueError(f'{folder}: exists and is no capture; choose another place')
     with archive.atomic_folder(folder) as temporary:
       self._write(temporary, image_format)
+      if split is not None:
+        (temporary / SPLIT_NAME).write_bytes(split.to_bytes())
 
   def _write(self, folder: Path, image_format: str) -> None:
+    (folder / 'images').mkdir()
+    (folder / 'mattes').mkdir()
     entries = []
     for position in range(len(self)):
       stem = f'{position:06d}'
-      entry = {
-        'id': int(self.ids[position]),
-        'time': float(self.times[position]),
-        'view': int(self.view_ids[position]),
-        'image': f'images/{stem}.{image_format}',
-        'matte': f'mattes/{stem}.png',
-      }
-      image, matte = self.source.load(position)
-      image_files.write(folder / entry['image'], image)  # type: ignore[operator]
-      image_files.write(folder / entry['matte'], matte)  # type: ignore[operator]
-      entries.append(entry)
+      if isinstance(self.source, StoredImages):
+        pixels, *files = self.source.load_stored(position)
+      else:
+        pixels, files = self.source.load(position), [None, None]
+      names = [
+        _write_picture(folder / kind / stem, array, file, suffix)
+        for kind, array, file, suffix in zip(
+          ('images', 'mattes'), pixels, files, (image_format, 'png'), strict=True
+        )
+      ]
+      entries.append(
+        {
+          'id': int(self.ids[position]),
+          'time': float(self.times[position]),
+          'view': int(self.view_ids[position]),
+          'image': f'images/{names[0]}',
+          'matte': f'mattes/{names[1]}',
+        }
+      )
     arrays = {name: np.asarray(getattr(self.codes, name), np.float32) for name in _CODE_NAMES}
     arrays['world_to_camera'] = np.asarray(self.camera.world_to_camera, np.float32)
     arrays['intrinsics'] = np.asarray(self.camera.intrinsics, np.float32)
@@ -262,6 +307,18 @@ class Capture:
       file.write(json.dumps(header, indent=1).encode())
 
 
+def _write_picture(stem: Path, pixels: np.ndarray, stored: bytes | None, suffix: str) -> str:
+  """Writes a picture, its file copied where there is one; returns the name."""
+  known = image_files.stored_size(stored) if stored is not None else None
+  if stored is None or known is None or known[1:] != pixels.shape[1::-1]:
+    path = stem.with_name(f'{stem.name}.{suffix}')
+    image_files.write(path, pixels)
+    return path.name
+  path = stem.with_name(f'{stem.name}.{known[0]}')
+  path.write_bytes(stored)  # into a folder that only appears once it is complete
+  return path.name
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Selection:
   """Some frames of another source."""
@@ -272,8 +329,19 @@ class _Selection:
   def __len__(self) -> int:
     return len(self.positions)
 
+  @property
+  def in_order(self) -> bool:
+    """Whether the other source is cheap in its own order only."""
+    return getattr(self.source, 'in_order', False)
+
   def load(self, position: int) -> ImagePair:
     return self.source.load(int(self.positions[position]))
+
+  def load_stored(self, position: int) -> StoredPair:
+    position = int(self.positions[position])
+    if isinstance(self.source, StoredImages):
+      return self.source.load_stored(position)
+    return StoredPair(self.source.load(position), None, None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

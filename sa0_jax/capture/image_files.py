@@ -1,6 +1,7 @@
 """Reading and writing single images."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ _MAX_PIXELS = 1 << 27
 JPEG_QUALITY = 95
 # PNG compression 3: a third of the time of the default at nearly its size.
 _PNG_COMPRESSION = 3
+_PIXELS = 0xDA  # JPEG marker: start of scan
 
 
 def read_color(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 3']:
@@ -22,35 +24,111 @@ def read_color(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 3']:
     FileNotFoundError: there is no such file.
     ValueError: it is no image, or too large.
   """
-  import cv2  # here: it takes longer to import than the rest of the package
-
-  return cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+  return decode_color(read_file(path), str(path))
 
 
 def read_gray(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w']:
   """Reads a single-channel image; errors as `read_color`."""
-  import cv2
-
-  return _decode(path, cv2.IMREAD_GRAYSCALE)
+  return decode_gray(read_file(path), str(path))
 
 
-def _decode(path: str | os.PathLike[str], flags: int) -> np.ndarray:
-  import cv2
-
+def read_file(path: str | os.PathLike[str]) -> bytes:
+  """The contents of an image file; errors as `read_color`."""
   path = Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such image')
   if path.stat().st_size > _MAX_FILE_BYTES:
     raise ValueError(f'{path}: larger than {_MAX_FILE_BYTES} bytes')
-  data = np.fromfile(path, np.uint8)
+  return path.read_bytes()
+
+
+def decode_color(data: bytes, source: str) -> UInt8[np.ndarray, 'h w 3']:
+  """Decodes the contents of a colour image file.
+
+  Args:
+    data: the file.
+    source: what to call it in error messages.
+
+  Raises:
+    ValueError: it is no image, or too large.
+  """
+  import cv2  # here: it takes longer to import than the rest of the package
+
+  return cv2.cvtColor(_decode(data, source, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def decode_gray(data: bytes, source: str) -> UInt8[np.ndarray, 'h w']:
+  """Decodes a single-channel image; arguments and errors as `decode_color`."""
+  import cv2
+
+  return _decode(data, source, cv2.IMREAD_GRAYSCALE)
+
+
+def decode_alpha(
+  data: bytes, source: str
+) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w'] | None]:
+  """Decodes a colour image and, where it has one, its alpha channel; errors as `decode_color`."""
+  import cv2
+
+  pixels = _decode(data, source, cv2.IMREAD_UNCHANGED)
+  if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 4:
+    return decode_color(data, source), None
+  return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(pixels[..., 3])
+
+
+def stored_size(data: bytes) -> tuple[str, int, int] | None:
+  """What the head of a png or jpg file says, without decoding it.
+
+  Returns:
+    'png' or 'jpg', width and height; None for every other format and for damaged heads.
+  """
+  if data[:8] == b'\x89PNG\r\n\x1a\n' and data[12:16] == b'IHDR' and len(data) >= 24:
+    return 'png', int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+  for position, marker in _jpeg_segments(data):
+    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(data):
+      height, width = (int.from_bytes(data[position + k : position + k + 2], 'big') for k in (5, 7))
+      return 'jpg', width, height
+  return None
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+  """Where the segments of a JPEG file begin and what they are, up to the first one of pixels."""
+  position = 2 if data[:2] == b'\xff\xd8' else len(data)
+  while position + 4 <= len(data) and data[position] == 0xFF:
+    marker = data[position + 1]
+    if marker == 0xFF:  # padding
+      position += 1
+      continue
+    yield position, marker
+    if marker == _PIXELS:
+      return
+    position += 2 + int.from_bytes(data[position + 2 : position + 4], 'big')
+
+
+def _is_cut_off(data: bytes) -> bool:
+  """Whether a JPEG file lacks its end. Decoders fill what is missing with grey and say nothing."""
+  begin = next((p for p, marker in _jpeg_segments(data) if marker == _PIXELS), None)
+  return begin is not None and data.find(b'\xff\xd9', begin) < 0
+
+
+def _decode(data: bytes, source: str, flags: int) -> np.ndarray:
+  import cv2
+
+  head = stored_size(data)
+  # Before decoding: a few bytes must not become gigabytes.
+  if head is not None and head[1] * head[2] > _MAX_PIXELS:
+    raise ValueError(f'{source}: more than {_MAX_PIXELS} pixels')
+  if head is not None and head[0] == 'jpg' and _is_cut_off(data):
+    raise ValueError(f'{source}: not a whole image: the file is cut off')
+  buffer = np.frombuffer(data, np.uint8)
   try:
-    pixels = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+    pixels = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION) if buffer.size else None
   except cv2.error as error:
-    raise ValueError(f'{path}: not a readable image ({error.err})') from error
+    raise ValueError(f'{source}: not a readable image ({error.err})') from error
   if pixels is None:
-    raise ValueError(f'{path}: not a readable image')
+    raise ValueError(f'{source}: not a readable image')
   if pixels.shape[0] * pixels.shape[1] > _MAX_PIXELS:
-    raise ValueError(f'{path}: more than {_MAX_PIXELS} pixels')
+    raise ValueError(f'{source}: more than {_MAX_PIXELS} pixels')
   return pixels
 
 

@@ -18,6 +18,7 @@ from sa0_jax.cli.errors import EXPECTED, Interrupted, error_line
 COMMANDS = (
   'demo',
   'track',
+  'import',
   'clean',
   'reconstruct',
   'refine',
@@ -28,6 +29,7 @@ COMMANDS = (
   'bench',
   'doctor',
 )
+_MODULES = {'import': 'import_'}  # a keyword names no module
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -43,7 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
   parser.add_argument('--version', action='version', version=f'sa0 {__version__}')
   subparsers = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
   for command in COMMANDS:
-    importlib.import_module(f'sa0_jax.cli.{command}').add_parser(subparsers)
+    module = _MODULES.get(command, command)
+    importlib.import_module(f'sa0_jax.cli.{module}').add_parser(subparsers)
   return parser
 
 

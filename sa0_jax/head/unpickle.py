@@ -37,7 +37,7 @@ class _Symbol(NamedTuple):
   name: str
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, slots=True)
 class PickledArray:
   """A NumPy array found in a pickle.
 
@@ -101,7 +101,9 @@ _ACTIONS = _allowed_symbols()
 _INSTANCES = {'chumpy', 'csc', 'csr', 'coo'}
 
 
-def read_pickle(data: bytes, source: str, *, object_array: bool = False) -> Any:
+def read_pickle(
+  data: bytes, source: str, *, object_array: bool = False, max_operations: int = _MAX_OPERATIONS
+) -> Any:
   """Reads a pickle made of numbers, strings, containers and arrays.
 
   Args:
@@ -109,6 +111,7 @@ def read_pickle(data: bytes, source: str, *, object_array: bool = False) -> Any:
     source: what to call it in error messages, usually its path.
     object_array: accept the pickle of a one-element object array, as NumPy writes a dictionary into
       a .npy file, and return that element.
+    max_operations: refuse longer programs; tables of many small arrays need about 20 an array.
 
   Returns:
     The value. Strings of Python 2 come back as bytes, dictionary keys always as str; arrays are
@@ -117,7 +120,7 @@ def read_pickle(data: bytes, source: str, *, object_array: bool = False) -> Any:
   Raises:
     ValueError: the file is damaged, or holds anything beyond those.
   """
-  reader = _Reader(data, source, object_array)
+  reader = _Reader(data, source, object_array, max_operations)
   try:
     value = reader.run()
   except _Refusal:
@@ -201,8 +204,9 @@ def _dense(matrix: PickledObject, name: str, source: str) -> np.ndarray:
 class _Reader:
   """One pass over the opcodes, with a stack and a memo of plain values."""
 
-  def __init__(self, data: bytes, source: str, object_array: bool):
+  def __init__(self, data: bytes, source: str, object_array: bool, max_operations: int):
     self.position = 0
+    self._max_operations = max_operations
     self._data = data
     self._source = source
     self._stack: list[Any] = []
@@ -214,7 +218,7 @@ class _Reader:
 
   def run(self) -> Any:
     """Interprets the file up to its STOP and returns the one value left."""
-    for _ in range(_MAX_OPERATIONS):
+    for _ in range(self._max_operations):
       opcode = self._take(1)
       if opcode == b'.':
         if len(self._stack) != 1 or self._marks:
@@ -224,7 +228,7 @@ class _Reader:
       if operation is None:
         self._refuse(f'opcode {opcode!r} is not allowed')
       operation(self)
-    self._refuse(f'more than {_MAX_OPERATIONS} operations')
+    self._refuse(f'more than {self._max_operations} operations')
 
   def _refuse(self, reason: str) -> NoReturn:
     raise _Refusal(

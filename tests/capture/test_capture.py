@@ -3,11 +3,12 @@
 import dataclasses
 import json
 
+import cv2
 import numpy as np
 import pytest
 from sa0_kernels import Camera
 
-from sa0_jax.capture.capture import Capture, MemoryImages, load_capture
+from sa0_jax.capture.capture import Capture, MemoryImages, StoredPair, load_capture
 from sa0_jax.head.model import HeadCodes
 
 
@@ -186,3 +187,41 @@ def test_a_folder_with_other_things_is_not_replaced(tmp_path):
   with pytest.raises(ValueError, match='exists and is no capture'):
     make_capture().save(tmp_path)
   assert (tmp_path / 'photo.png').exists()
+
+
+class StoredNoise:
+  """Pictures of the noise capture that claim to come from these files."""
+
+  def __init__(self, image=None, matte=None):
+    self.source = make_capture().source
+    self.files = image, matte
+
+  def __len__(self):
+    return 4
+
+  def load(self, position):
+    return self.source.load(position)
+
+  def load_stored(self, position):
+    return StoredPair(self.source.load(position), *self.files)
+
+
+def test_files_are_copied_as_they_are_and_encoded_where_they_cannot_be(tmp_path):
+  image, matte = make_capture().source.load(0)
+  jpeg, png = (cv2.imencode(s, image)[1].tobytes() for s in ('.jpg', '.png'))
+  webp = cv2.imencode('.webp', image)[1].tobytes()
+  gray = cv2.imencode('.png', matte)[1].tobytes()
+  other = cv2.imencode('.png', image[:8])[1].tobytes()
+  for number, (stored, suffix, copied) in enumerate(
+    [(jpeg, 'jpg', True), (png, 'png', True), (webp, 'png', False), (other, 'png', False)]
+  ):
+    capture = dataclasses.replace(make_capture(), source=StoredNoise(stored, gray))
+    capture.select([2, 0]).save(tmp_path / str(number))
+    written = (tmp_path / str(number) / 'images' / f'000001.{suffix}').read_bytes()
+    assert (written == stored) == copied
+    assert (tmp_path / str(number) / 'mattes' / '000000.png').read_bytes() == gray
+    loaded = load_capture(tmp_path / str(number))
+    if not copied:
+      np.testing.assert_array_equal(loaded.frames[1].pixels.image, image)
+  dataclasses.replace(make_capture(), source=StoredNoise()).save(tmp_path / 'plain')
+  np.testing.assert_array_equal(load_capture(tmp_path / 'plain').frames[0].pixels.matte, matte)

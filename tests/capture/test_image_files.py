@@ -1,5 +1,6 @@
 """Single images: what is written comes back, quietly."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -39,3 +40,39 @@ def test_what_is_no_image_is_refused(tmp_path):
   (tmp_path / 'text.png').write_text('no image')
   with pytest.raises(ValueError, match='not a readable image'):
     image_files.read_color(tmp_path / 'text.png')
+
+
+def test_sizes_are_read_without_decoding():
+  image = np.zeros((30, 40, 3), np.uint8)
+  for suffix in ('.png', '.jpg'):
+    data = cv2.imencode(suffix, image)[1].tobytes()
+    assert image_files.stored_size(data) == (suffix[1:], 40, 30)
+    assert image_files.stored_size(data[:20]) is None
+  assert image_files.stored_size(cv2.imencode('.webp', image)[1].tobytes()) is None
+  assert image_files.stored_size(b'') is None
+
+
+def test_huge_headers_are_refused_before_decoding():
+  data = bytearray(cv2.imencode('.png', np.zeros((4, 4, 3), np.uint8))[1].tobytes())
+  data[16:24] = (60_000).to_bytes(4, 'big') * 2
+  with pytest.raises(ValueError, match='more than 134217728 pixels'):
+    image_files.decode_color(bytes(data), 'x.png')
+
+
+def test_a_jpeg_that_is_cut_off_is_refused():
+  rng = np.random.default_rng(0)
+  data = cv2.imencode('.jpg', rng.integers(0, 256, (64, 64, 3), np.uint8))[1].tobytes()
+  assert image_files.decode_color(data + b'trailing', 'x.jpg').shape == (64, 64, 3)
+  for size in (len(data) - 2, len(data) // 2):
+    with pytest.raises(ValueError, match=r'x\.jpg: not a whole image: the file is cut off'):
+      image_files.decode_color(data[:size], 'x.jpg')
+
+
+def test_alpha_comes_apart_from_colour():
+  pixels = np.arange(4 * 5 * 4, dtype=np.uint8).reshape(4, 5, 4)
+  color, alpha = image_files.decode_alpha(cv2.imencode('.png', pixels)[1].tobytes(), 'x')
+  np.testing.assert_array_equal(color, pixels[..., 2::-1])
+  np.testing.assert_array_equal(alpha, pixels[..., 3])
+  color, alpha = image_files.decode_alpha(cv2.imencode('.png', pixels[..., :3])[1].tobytes(), 'x')
+  assert alpha is None
+  np.testing.assert_array_equal(color, pixels[..., 2::-1])

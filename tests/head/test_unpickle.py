@@ -333,3 +333,11 @@ def test_arrays_are_read_only_views():
   assert isinstance(value, PickledArray)
   with pytest.raises(ValueError, match='read-only'):
     value.array[0] = 1
+
+
+def test_long_tables_are_read_when_the_caller_says_so():
+  table = {f'frame {i}': i for i in range(300)}
+  data = pickle.dumps(table)
+  with pytest.raises(ValueError, match='more than 600 operations'):
+    read_pickle(data, 'x.pkl', max_operations=600)
+  assert read_pickle(data, 'x.pkl', max_operations=len(data)) == table
