@@ -18,6 +18,7 @@ from sa0_jax.cli.errors import EXPECTED, Interrupted, error_line
 COMMANDS = (
   'demo',
   'track',
+  'prepare',
   'reconstruct',
   'refine',
   'render',

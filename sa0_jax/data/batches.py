@@ -89,7 +89,7 @@ class Loader:
     def load(place: tuple[int, int]) -> dict[str, np.ndarray]:
       data = self.datasets[draws[place[0]][0]]
       pixels, values = data.read(int(rows[place]))
-      scale = np.float32([size / data.size[0], size / data.size[1]])
+      scale = np.array([size / data.size[0], size / data.size[1]], np.float32)
       if pixels.matte.shape != (size, size):
         pixels = resize(pixels, (size, size))
       images[place], mattes[place] = pixels

@@ -81,7 +81,8 @@ def make_batches(data: DataConfig, run: Run, process: Process | None = None) -> 
     )
   if not data.datasets:
     raise ValueError(
-      'no data sets are named: --config.data.datasets=DATA_DIR/sa0_monocular (made by `sa0 prepare`)'
+      'no data sets are named: --config.data.datasets=DATA_DIR/sa0_monocular '
+      '(made by `sa0 prepare`)'
     )
   datasets = [open_prepared(folder, data.split) for folder in data.datasets]
   check_heads(datasets)
@@ -127,9 +128,7 @@ def on_devices(
     put: what sends one; `train.feed.make_put` for a mesh.
     depth: batches that wait on the devices.
   """
-  return grain.experimental.ThreadPrefetchIterDataset(
-    dataset.map(put), prefetch_buffer_size=depth
-  )
+  return grain.experimental.ThreadPrefetchIterDataset(dataset.map(put), prefetch_buffer_size=depth)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,7 +187,7 @@ def write_splits(folder: str | os.PathLike[str], hold_out: float, seed: int = 0)
 
 def make_plan(
   captures: str | os.PathLike[str],
-  splits: dict[str, Sequence[str]],
+  splits: Mapping[str, Sequence[str]],
   config: BuildConfig,
   progress: Any = None,
 ) -> Plan:
@@ -232,7 +232,7 @@ def make_plan(
 
 
 def _check_splits(
-  splits: dict[str, Sequence[str]],
+  splits: Mapping[str, Sequence[str]],
   found: dict[str, list[str]],
   captures: str | os.PathLike[str],
 ) -> None:

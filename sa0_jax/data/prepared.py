@@ -53,22 +53,35 @@ class PreparedData:
   def __len__(self) -> int:
     return len(self.index)
 
+  def encoded(self, row: int) -> dict[str, Any]:
+    """A frame as it is stored: 'image' and 'matte' as the bytes of their files.
+
+    Raises:
+      ValueError: the record is damaged.
+    """
+    try:
+      return self._source[row]
+    except Exception as error:  # protobuf and array_record raise errors of their own
+      raise self._damaged(row, error) from error
+
   def read(self, row: int) -> FrameRecord:
     """Reads and decodes a frame; any number of threads may do so.
 
     Raises:
       ValueError: the record is damaged.
     """
+    example = self.encoded(row)
     try:
-      # The proto parser, array_record and OpenCV each raise errors of their own kind.
-      example = self._source[row]
       pixels = decode_pixels(example['image'], example['matte'])
-    except Exception as error:
-      raise ValueError(
-        f'{self.path}: record {row} of split {self.split!r} is damaged ({error}); make the data '
-        'set again with `sa0 prepare`'
-      ) from error
+    except ValueError as error:
+      raise self._damaged(row, error) from error
     return FrameRecord(pixels, {name: example[name] for name in _ARRAYS})
+
+  def _damaged(self, row: int, error: Exception) -> ValueError:
+    return ValueError(
+      f'{self.path}: record {row} of split {self.split!r} is damaged ({error}); make the data set '
+      'again with `sa0 prepare`'
+    )
 
 
 def open_prepared(folder: str | os.PathLike[str], split: str) -> PreparedData:

@@ -162,7 +162,7 @@ def _is_plain_jpeg(data: bytes) -> bool:
 
 
 def resize(pixels: ImagePair, size: tuple[int, int]) -> ImagePair:
-  """Image and matte at another size (width, height): averaged where it is smaller, else bilinear."""
+  """Image and matte at another size (width, height): smaller by averaging, else bilinear."""
   method = cv2.INTER_AREA if size[0] < pixels.image.shape[1] else cv2.INTER_LINEAR
   return ImagePair(*(cv2.resize(array, size, interpolation=method) for array in pixels))
 

@@ -69,8 +69,9 @@ def draw(index: FrameIndex, config: SamplerConfig, phase: Literal[1, 2], key: Dr
   if len(candidates) > config.candidates:
     candidates = candidates[np.sort(rng.permutation(len(candidates))[: config.candidates])]
   scores = dissimilarity(index, target, candidates, config)
-  first = int(rng.choice(candidates, p=softmax(scores / temperature(key.progress, config))))
-  sources = [first]
+  chances = np.cumsum(softmax(scores / temperature(key.progress, config)))
+  first = np.searchsorted(chances, rng.random() * chances[-1], 'right')
+  sources = [int(candidates[min(first, len(candidates) - 1)])]
   while len(sources) < count:
     # Nothing twice: no frame, and across time no instant.
     candidates = candidates[_others(index, candidates, sources[-1], distinct)]
@@ -118,9 +119,7 @@ def _without(rows: range, row: int) -> Int[np.ndarray, ' m']:
   return np.concatenate([np.arange(rows.start, row), np.arange(row + 1, rows.stop)])
 
 
-def _others(
-  index: FrameIndex, rows: Int[np.ndarray, ' m'], row: int, instants: bool
-) -> np.ndarray:
+def _others(index: FrameIndex, rows: Int[np.ndarray, ' m'], row: int, instants: bool) -> np.ndarray:
   """Which rows are other frames than one, or frames of other instants."""
   if not instants:
     return rows != row
