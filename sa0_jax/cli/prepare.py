@@ -22,9 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     'prepare',
     help='make a training data set of captures',
     description='Writes a TFDS data set (ArrayRecord files) of captures, DATA_DIR/DATASET. '
-    'Subjects are split by two text files beside the captures, train.txt and val.txt, with the name of a '
-    'subject on each line; --hold-out writes them where they are missing. The same command again '
-    'continues an interrupted one. Unreadable frames are named and left out.',
+    'Subjects are split by two text files beside the captures, train.txt and val.txt, with the '
+    'name of a subject on each line; --hold-out writes them where they are missing. The same '
+    'command again continues an interrupted one. Unreadable frames are named and left out.',
     epilog='example: sa0 prepare sa0_monocular --captures captures --data_dir data --hold-out 0.05',
     allow_abbrev=False,
   )

@@ -8,11 +8,13 @@ the build was interrupted.
 """
 
 import dataclasses
+import errno
 import functools
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -22,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from jaxtyping import Float
 
 from sa0_jax import archive
@@ -221,7 +223,7 @@ def _run_here(missing: list[ShardJob], jobs: int) -> Iterator[ShardJob]:
       yield build_shard(job)
     return
   context = multiprocessing.get_context('spawn')  # JAX's threads do not survive a fork
-  pool = ProcessPoolExecutor(min(jobs, len(missing)), context, initializer=_on_cpu)
+  pool = ProcessPoolExecutor(min(jobs, len(missing)), context, initializer=_start_worker)
   try:
     for future in as_completed([pool.submit(build_shard, job) for job in missing]):
       yield future.result()
@@ -229,8 +231,9 @@ def _run_here(missing: list[ShardJob], jobs: int) -> Iterator[ShardJob]:
     pool.shutdown(cancel_futures=True)
 
 
-def _on_cpu() -> None:
-  """Keeps worker processes away from the accelerator, whose memory one process would take."""
+def _start_worker() -> None:
+  """Lets Ctrl-C end after the shards in work, and leaves the accelerator to others."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   jax.config.update('jax_platforms', 'cpu')
 
 
@@ -268,15 +271,25 @@ def build_shard(job: ShardJob) -> ShardJob:
       rows.append({name: array[kept] for name, array in part.items()})
   finally:
     writer.close()
-  with open(temporary, 'rb') as file:
-    os.fsync(file.fileno())
-  os.replace(temporary, job.records)
+  _publish(temporary, job.records, sum(len(part['clip']) for part in rows))
   arrays = {name: np.concatenate([part[name] for part in rows]) for name in index.FIELDS}
   arrays['bad'] = np.array(bad, f'U{max(map(len, bad), default=1)}')
   arrays['size'] = np.array([job.records.stat().st_size], np.int64)
   arrays['bytes'] = np.array([num_bytes], np.int64)
   archive.write_arrays(job.part, arrays)
   return job
+
+
+def _publish(temporary: Path, target: Path, count: int) -> None:
+  """Gives a shard its name once it is on the disk."""
+  reader = ArrayRecordReader(str(temporary))
+  written = reader.num_records()
+  reader.close()
+  if written != count:
+    raise OSError(errno.EIO, f'{written} of {count} records were written', str(target))
+  with open(temporary, 'rb') as file:
+    os.fsync(file.fileno())
+  os.replace(temporary, target)
 
 
 def face_boxes(

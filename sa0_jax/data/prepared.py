@@ -60,9 +60,13 @@ class PreparedData:
       ValueError: the record is damaged.
     """
     try:
-      return self._source[row]
+      example = self._source[row]
     except Exception as error:  # protobuf and array_record raise errors of their own
       raise self._damaged(row, error) from error
+    absent = [name for name, value in example.items() if value is None]
+    if absent:
+      raise self._damaged(row, ValueError(f'it has no {absent[0]}'))
+    return example
 
   def read(self, row: int) -> FrameRecord:
     """Reads and decodes a frame; any number of threads may do so.

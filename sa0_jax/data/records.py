@@ -126,7 +126,9 @@ def _images(
     if isinstance(source, FileImages) and source.names[position][0].endswith(('.jpg', '.jpeg')):
       stored = (source.folder / source.names[position][0]).read_bytes()
   except (OSError, ValueError) as error:
-    raise BadFrameError(str(error)) from error
+    # Without the place on this machine: the report is part of the data set.
+    where = f'{source.folder}/' if isinstance(source, FileImages) else ''
+    raise BadFrameError(str(error).replace(where, '')) from error
   if matte.max() < _EMPTY:
     raise BadFrameError('the matte is empty')
   if size != (capture.width, capture.height):
@@ -138,7 +140,7 @@ def _images(
 
 def _check_complete(path: Any) -> None:
   """Raises ValueError for a file cut short, which decoders fill up with grey."""
-  data = path.read_bytes()
+  data = path.read_bytes() if path.is_file() else b''  # the reader says what is missing
   # Within compressed data no byte 0xff stands before 0xd9.
   cut = data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data[len(data) // 2 :]
   cut |= data[:4] == b'\x89PNG' and b'IEND' not in data[-64:]
