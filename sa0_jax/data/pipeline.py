@@ -88,6 +88,11 @@ def make_batches(data: DataConfig, run: Run, process: Process | None = None) -> 
   check_heads(datasets)
   for one in datasets:
     check_drawable(one.index, str(one.path))
+    if one.size[0] != one.size[1]:
+      raise ValueError(
+        f'{one.path}: its images are {one.size[0]} x {one.size[1]} px; networks take square ones: '
+        'crop the captures'
+      )
   draws = mixed_draws(datasets, data, run)
   share = run.batch_size // process.count
   threads = default_threads() if data.threads is None else data.threads

@@ -76,7 +76,7 @@ class PreparedData:
     """
     example = self.encoded(row)
     try:
-      pixels = decode_pixels(example['image'], example['matte'])
+      pixels = decode_pixels(example['image'], example['matte'], self.size)
     except ValueError as error:
       raise self._damaged(row, error) from error
     return FrameRecord(pixels, {name: example[name] for name in _ARRAYS})

@@ -6,7 +6,7 @@ Records are serialised `tf.train.Example`s, which TFDS writes and reads without 
 import dataclasses
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -133,7 +133,7 @@ def _images(
     raise BadFrameError('the matte is empty')
   if size != (capture.width, capture.height):
     image, matte = resize(ImagePair(image, matte), size)
-  elif _is_plain_jpeg(stored):
+  elif (header := _jpeg_header(stored)) is not None and header.plain:
     return stored, encode_matte(matte)  # no second loss
   return encode_image(image, quality), encode_matte(matte)
 
@@ -148,19 +148,34 @@ def _check_complete(path: Any) -> None:
     raise ValueError(f'{path}: the file is cut short')
 
 
-def _is_plain_jpeg(data: bytes) -> bool:
-  """Whether every decoder gives the same three channels in the same orientation."""
+class _Header(NamedTuple):
+  """What the first bytes of an image say, before anything is allocated for it."""
+
+  size: tuple[int, int]  # width, height
+  plain: bool  # three channels of eight bits, and nothing that turns the picture
+
+
+def _jpeg_header(data: bytes) -> _Header | None:
+  """None where it is no JPEG."""
   if data[:2] != b'\xff\xd8':
-    return False
-  position = 2
+    return None
+  position, turned = 2, False
   while position + 10 <= len(data) and data[position] == 0xFF:
     marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], 'big')
-    if marker == 0xE1:  # Exif: it may turn the picture
-      return False
+    turned |= marker == 0xE1  # Exif may say so
     if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-      return marker in (0xC0, 0xC1, 0xC2) and data[position + 4] == 8 and data[position + 9] == 3
+      height, width = (int.from_bytes(data[position + n : position + n + 2], 'big') for n in (5, 7))
+      common = marker in (0xC0, 0xC1, 0xC2) and data[position + 4] == 8 and data[position + 9] == 3
+      return _Header((width, height), common and not turned)
     position += 2 + length
-  return False
+  return None
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+  """None where it is no PNG."""
+  if data[:8] != b'\x89PNG\r\n\x1a\n' or data[12:16] != b'IHDR':
+    return None
+  return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
 
 
 def resize(pixels: ImagePair, size: tuple[int, int]) -> ImagePair:
@@ -180,17 +195,23 @@ def encode_matte(matte: UInt8[np.ndarray, 'h w']) -> bytes:
   return cv2.imencode('.png', matte, _PNG)[1].tobytes()
 
 
-def decode_pixels(image: bytes, matte: bytes) -> ImagePair:
+def decode_pixels(image: bytes, matte: bytes, size: tuple[int, int]) -> ImagePair:
   """Image and matte of a record.
 
+  Args:
+    image: JPEG.
+    matte: PNG.
+    size: what both must be, width and height.
+
   Raises:
-    ValueError: one of them is damaged, or they differ in size.
+    ValueError: one of them is damaged or of another size.
   """
-  color = gray = None
-  if image and matte:
-    flags = cv2.IMREAD_IGNORE_ORIENTATION
-    color = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB | flags)
-    gray = cv2.imdecode(np.frombuffer(matte, np.uint8), cv2.IMREAD_GRAYSCALE | flags)
-  if color is None or gray is None or color.shape[:2] != gray.shape:
+  header = _jpeg_header(image)
+  if header is None or header.size != size or _png_size(matte) != size:
+    raise ValueError(f'image or matte is no JPEG or PNG of {size[0]} x {size[1]} px')
+  flags = cv2.IMREAD_IGNORE_ORIENTATION
+  color = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB | flags)
+  gray = cv2.imdecode(np.frombuffer(matte, np.uint8), cv2.IMREAD_GRAYSCALE | flags)
+  if color is None or gray is None:
     raise ValueError('image or matte is damaged')
   return ImagePair(color, gray)

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from sa0_jax.capture.capture import load_capture
+from sa0_jax.config import from_config_dict, load_config, with_overrides
 from sa0_jax.data import pipeline
 from sa0_jax.data.batches import FrameBatch, batch_bytes
 from sa0_jax.data.config import DataConfig
 from sa0_jax.data.pipeline import Process, Run, host_bytes, make_batches, mixed_draws, on_devices
 from sa0_jax.data.prepared import open_prepared
+from sa0_jax.train.config import TrainConfig
 from tests.data.scenes import SIZE, batch_hash
 
 RUN = Run(batch_size=4, image_size=SIZE, steps=5, seed=11)
@@ -168,6 +170,21 @@ def test_a_damaged_record_is_named(monocular, tmp_path):
 def test_what_cannot_be_read(data, values, message):
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     make_batches(dataclasses.replace(data, **values), RUN)
+
+
+def test_images_must_be_square(monocular, tmp_path):
+  folder = shutil.copytree(monocular, tmp_path / 'data')
+  manifest = folder / 'sa0_build.json'
+  manifest.write_text(manifest.read_text().replace('"height": 32', '"height": 24'))
+  with pytest.raises(ValueError, match='32 x 24 px; networks take square ones'):
+    make_batches(DataConfig((str(folder),)), RUN)
+
+
+def test_the_command_line_names_data_sets():
+  changed = {'data.datasets': 'a/sa0_monocular,b/sa0_multiview', 'data.weights': '3,1'}
+  config = with_overrides(TrainConfig, load_config('debug'), changed | {'data.threads': '4'})
+  data = from_config_dict(TrainConfig, config).data
+  assert data == DataConfig(('a/sa0_monocular', 'b/sa0_multiview'), (3.0, 1.0), threads=4)
 
 
 def test_batches_must_divide(data):

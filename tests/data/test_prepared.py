@@ -11,6 +11,7 @@ import pytest
 from sa0_jax.data.config import DataConfig
 from sa0_jax.data.pipeline import Run, make_batches
 from sa0_jax.data.prepared import open_prepared
+from sa0_jax.data.records import decode_pixels, encode_image, encode_matte
 
 
 @pytest.fixture
@@ -100,6 +101,18 @@ def test_codes_of_two_heads_are_not_mixed(folder, monocular):
   config = DataConfig((monocular, str(folder)))
   with pytest.raises(ValueError, match=r"head model 'flame2023' .* they cannot be mixed"):
     make_batches(config, Run(2, 32, 3))
+
+
+def test_images_of_another_size_are_refused_before_they_are_decoded():
+  pixels = np.zeros((8, 8), np.uint8)
+  image, matte = encode_image(np.stack([pixels] * 3, axis=-1), 95), encode_matte(pixels)
+  assert decode_pixels(image, matte, (8, 8)).image.shape == (8, 8, 3)
+  place = image.index(b'\xff\xc0') + 5
+  huge = image[:place] + b'\xff\xdc\xff\xdc' + image[place + 4 :]
+  wide = matte[:16] + b'\x7f\xff\xff\xff' + matte[20:]
+  for bad in ((huge, matte), (image, wide), (matte, matte), (image, image), (b'', b'')):
+    with pytest.raises(ValueError, match='no JPEG or PNG of 8 x 8 px'):
+      decode_pixels(*bad, (8, 8))
 
 
 def test_the_layout_has_a_version(folder):

@@ -1,23 +1,17 @@
 """Frames of a prepared data set become the batches that training takes."""
 
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 
 from sa0_jax.capture.capture import load_capture
 from sa0_jax.capture.frames import load_frames
-from sa0_jax.config import from_config_dict, load_config
 from sa0_jax.data.config import BuildConfig, DataConfig
-from sa0_jax.data.pipeline import Run, make_batches, on_devices
-from sa0_jax.generator.generator import Rig
+from sa0_jax.data.pipeline import Run, make_batches
 from sa0_jax.generator.sources import pack_sources
 from sa0_jax.head.registry import load_head
 from sa0_jax.train import parallel
-from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.feed import make_feed, make_put
-from sa0_jax.train.step import make_trainer
 from tests.data.scenes import prepare, save_captures
 from tests.train.studio_data import pack_target
 
@@ -58,21 +52,3 @@ def test_batches_are_those_made_of_captures(captures, prepared, mesh):
       for one, two in zip(jax.tree.leaves(found), jax.tree.leaves(made), strict=True):
         np.testing.assert_allclose(one[rows], two[0][rows], atol=2e-6)
   assert batch.sources.image.sharding == parallel.spread(mesh)
-
-
-def test_a_step_of_training_on_prepared_data(prepared, mesh):
-  config = from_config_dict(TrainConfig, load_config('debug'))
-  data = DataConfig((str(Path(prepared).parent),), threads=1)
-  head = load_head()
-  trainer, feed = make_trainer(config, mesh), make_feed(mesh, head)
-  rig = Rig.from_head(head, config.generator.uv_size).arrays
-  run = Run(config.batch_size, config.generator.image_size, config.steps, seed=config.seed)
-  batches = iter(on_devices(make_batches(data, run), make_put(mesh)))
-  state = trainer.init()
-  for _ in range(2):
-    state, metrics = trainer.step(state, feed(next(batches)), rig, None)
-    assert np.isfinite(float(metrics.loss))
-  assert int(state.step) == 2
-  assert (
-    batches.get_state() != iter(on_devices(make_batches(data, run), make_put(mesh))).get_state()
-  )
