@@ -47,6 +47,22 @@ def train(encoder: str = 'dinov3_vitb16') -> ml_collections.ConfigDict:
       'beta2': 0.999,
       'epsilon': 1e-8,
     },
+    'data': {
+      'datasets': (),  # folders made by `sa0 prepare`
+      'weights': (),
+      'split': 'train',
+      'sampler': {
+        'temperature_start': 2.0,
+        'temperature_end': 0.5,
+        'anneal_share': 0.25,
+        'direction_weight': 1.0,
+        'expression_weight': 1.0,
+        'cross_time': 0.25,
+        'candidates': 256,
+      },
+      'threads': None,
+      'prefetch': 2,
+    },
     'batch_size': 48,
     'steps': 200_000,
     'seed': 0,

@@ -12,7 +12,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   """Registers the command."""
   parser = subparsers.add_parser(
     'bench',
-    help='measure the rasterizer, the refinement or the generator on this machine',
+    help='measure the rasterizer, the refinement, the generator or the data on this machine',
     description='Measures speed, and for the rasterizer also errors, on fixed workloads.',
     epilog='example: sa0 bench rasterizer --json rasterizer.json',
     allow_abbrev=False,
@@ -68,6 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     ('repeats', 'calls that are timed'),
   )
   measures = {rasterizer: _rasterizer, refine: _refine, generator: _generator}
+  measures[_add_data(actions)] = _data
   for action, measure in measures.items():
     action.set_defaults(measure=measure)
     action.add_argument(
@@ -78,6 +79,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
       help='print JSON, or write it to a file and print the text',
     )
   parser.set_defaults(run=run)
+
+
+def _add_data(actions: argparse._SubParsersAction) -> argparse.ArgumentParser:
+  """Adds `sa0 bench data`."""
+  data: argparse.ArgumentParser = actions.add_parser(
+    'data',
+    help='images read, decoded and batched, a second',
+    description='Images of JPEG and matte a second, read, decoded and batched as training does it, '
+    'from made-up files like photographs or from your own data sets; and how many cores keep a '
+    'training step of a given time supplied.',
+    epilog='example: sa0 bench data --step-batch 48 --step-seconds 0.5 --json',
+    allow_abbrev=False,
+  )
+  for name, text in (
+    ('image-size', 'side of the images, px (default: 512)'),
+    ('batch-size', 'people a batch (default: 8)'),
+    ('batches', 'that are timed (default: 24)'),
+    ('threads', 'that decode (default: one for each core)'),
+    ('step-batch', 'people of a training step, over all devices (default: 48)'),
+  ):
+    data.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
+  data.add_argument(
+    '--step-seconds', metavar='S', type=float, help='time of a training step (default: 0.5)'
+  )
+  data.add_argument(
+    '--dataset', metavar='DIR', action='append', help='made by `sa0 prepare`; may be given again'
+  )
+  return data
 
 
 def _add_numbers(parser: argparse.ArgumentParser, *numbers: tuple[str, str]) -> None:
@@ -147,5 +176,25 @@ def _generator(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     f'{args.config}, {report["sources"]} of {report["image_size"]}² px, {report["dtype"]}, '
     f'{report["num_gaussians"]} Gaussians: {parts}; first call '
     f'{report["forward_first_call_seconds"]:.1f} s; {report["device"]}, {report["jax"]}'
+  )
+  return report, text
+
+
+def _data(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+  from sa0_jax.data.bench import DataBench, measure
+
+  names = ('image_size', 'batch_size', 'batches', 'threads', 'step_batch', 'step_seconds')
+  datasets = tuple(args.dataset or ())
+  report = measure(DataBench(datasets=datasets, **_given(args, *names)))
+  stages = report['stages']
+  text = (
+    f'{report["images_per_second"]:.0f} images/s of {report["image_size"]}² px with '
+    f'{report["threads"]} decoding threads on {report["cpu_count"]} cores; '
+    f'{report["cpu_milliseconds_per_image"]:.2f} ms of a core an image (read '
+    f'{stages["read_milliseconds"]:.2f}, JPEG of {stages["jpeg_bytes"] / 1e3:.0f} kB '
+    f'{stages["jpeg_milliseconds"]:.2f}, matte {stages["matte_milliseconds"]:.2f})\n'
+    f'steps of {report["step_batch"]} people in {report["step_seconds"]} s need '
+    f'{report["cores_needed_mean"]:.1f} such cores for 1 to 4 sources, '
+    f'{report["cores_needed_most"]:.1f} for always 4'
   )
   return report, text

@@ -20,6 +20,7 @@ COMMANDS = (
   'track',
   'import',
   'clean',
+  'prepare',
   'reconstruct',
   'refine',
   'render',

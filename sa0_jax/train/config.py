@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from sa0_jax.data.config import DataConfig
 from sa0_jax.generator.generator import GeneratorConfig
 from sa0_jax.train.objective import ObjectiveConfig
 
@@ -52,6 +53,7 @@ class TrainConfig:
     generator: the network.
     objective: what it minimises.
     optimizer: how.
+    data: what it learns from.
     batch_size: targets a step, over all devices.
     steps: optimiser steps.
     seed: of weights and draws.
@@ -60,6 +62,7 @@ class TrainConfig:
   generator: GeneratorConfig = dataclasses.field(default_factory=GeneratorConfig)
   objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
   batch_size: int = 48
   steps: int = 200_000
   seed: int = 0

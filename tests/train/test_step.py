@@ -13,13 +13,17 @@ import optax
 import pytest
 
 from sa0_jax.config import from_config_dict, load_config
+from sa0_jax.data.config import BuildConfig, DataConfig
+from sa0_jax.data.pipeline import Run, make_batches, on_devices
 from sa0_jax.generator.generator import Rig
 from sa0_jax.head.registry import load_head
 from sa0_jax.train import parallel
 from sa0_jax.train.config import OptimizerConfig, TrainConfig
 from sa0_jax.train.example import example_batch
+from sa0_jax.train.feed import make_feed, make_put
 from sa0_jax.train.optimizer import learning_rate, make_optimizer
 from sa0_jax.train.step import make_trainer
+from tests.data.scenes import prepare, save_captures
 from tests.structure.sources import ROOT
 
 
@@ -31,12 +35,19 @@ def settings(**changed) -> TrainConfig:
 def inputs():
   head = load_head()
   config = settings()
-  return example_batch(config, head), Rig.from_head(head, config.generator.uv_size).arrays
+  # Where batches of data are: in another place they would be another program.
+  batch = jax.device_put(example_batch(config, head), parallel.spread(one_device()))
+  return batch, Rig.from_head(head, config.generator.uv_size).arrays
+
+
+@functools.cache
+def one_device():
+  return parallel.make_mesh(jax.devices()[:1])
 
 
 @functools.cache
 def trainer():
-  return make_trainer(settings(), parallel.make_mesh(jax.devices()[:1]))
+  return make_trainer(settings(), one_device())
 
 
 def run(made, steps, batch=None):
@@ -69,6 +80,32 @@ def test_untrained_features_survive_the_first_steps_of_adam():
   for steps in (2, 3):
     _, metrics = run(made, steps)
     assert int(metrics.num_instances) < 2 * int(first.num_instances)
+
+
+def test_prepared_data_is_trained_on(tmp_path):
+  """Captures, data set, batches on the devices, steps: the whole way, and again bit by bit."""
+  config, made, rig = settings(), trainer(), inputs()[1]
+  size, steps = config.generator.image_size, 4
+  captures = save_captures(tmp_path / 'captures', 2, size=size)
+  folder = prepare(captures, tmp_path, {'train': ['p0', 'p1']}, BuildConfig()).path
+  feed, put = make_feed(one_device(), load_head()), make_put(one_device())
+
+  def start():
+    batches = make_batches(DataConfig((folder,)), Run(config.batch_size, size, steps))
+    return iter(on_devices(batches, put))
+
+  def train(state, batches, count):
+    for _ in range(count):
+      state, metrics = made.step(state, feed(next(batches)), rig, None)
+      assert np.isfinite(float(metrics.loss))
+    return state
+
+  whole = train(made.init(), start(), steps)
+  batches = start()
+  half = train(made.init(), batches, 2)
+  resumed = start()
+  resumed.set_state(batches.get_state())
+  same_bits(train(half, resumed, 2), whole)
 
 
 def test_a_frozen_encoder_is_no_parameter_and_has_no_moments():

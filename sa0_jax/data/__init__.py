@@ -1,0 +1,1 @@
+"""Training data: prepared data sets of captures, and batches drawn from them."""
