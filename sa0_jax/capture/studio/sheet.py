@@ -20,7 +20,7 @@ from sa0_jax.capture.studio.config import StudioConfig
 from sa0_jax.capture.studio.figure import build_figure
 from sa0_jax.capture.studio.filming import exposure_for, film, sample_session
 from sa0_jax.capture.studio.posing import pose_figures
-from sa0_jax.capture.studio.shading import light_figure, render
+from sa0_jax.capture.studio.shading import light_figure, render, to_srgb8
 from sa0_jax.capture.studio.texture import TextureSize
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.procedural import load_procedural_head, load_procedural_semantics
@@ -62,7 +62,7 @@ def _person(head: HeadModel, seed: int, tile: int) -> Image:
     single = type(camera)(
       np.asarray(camera.world_to_camera)[0], np.asarray(camera.intrinsics)[0], tile, tile
     )
-    pictures.append(render(figure, lit, single, backdrop, 3)[0])
+    pictures.append(to_srgb8(render(figure, lit, single, backdrop, 3)[0]))
   return np.concatenate(pictures, axis=0)
 
 
