@@ -45,7 +45,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--out', metavar='DIR', type=pathlib.Path, required=True, help='folder for the results'
   )
   parser.add_argument(
-    '--seed', metavar='N', type=_whole, default=_SEED, help=f'who is filmed (default: {_SEED})'
+    '--seed',
+    metavar='N',
+    type=options.whole,
+    default=_SEED,
+    help=f'who is filmed (default: {_SEED})',
   )
   parser.add_argument(
     '--steps', metavar='N', type=options.positive, help="optimisation steps (default: config's)"
@@ -67,13 +71,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   options.add_config(parser, 'demo')
   options.add_json(parser)
   parser.set_defaults(run=run)
-
-
-def _whole(text: str) -> int:
-  """A whole number (an argparse type)."""
-  if not text.isdecimal():
-    raise argparse.ArgumentTypeError(f'{text!r} is no whole number')
-  return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

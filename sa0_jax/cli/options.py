@@ -87,6 +87,13 @@ def positive(text: str) -> int:
   return int(text)
 
 
+def whole(text: str) -> int:
+  """A whole number, 0 included (an argparse type)."""
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(f'{text!r} is no whole number')
+  return int(text)
+
+
 def frame_range(text: str) -> slice:
   """'N' for the first N frames, or 'START:STOP[:STEP]' (an argparse type)."""
   parts = text.split(':')

@@ -102,7 +102,7 @@ def add_glasses(
   style = str(rng.choice(GLASSES_STYLES, p=shares / shares.sum()))
   if wanted not in (NONE, DRAWN):
     style = wanted
-  metal = rng.random() < {'pilot': 0.9, 'round': 0.5, 'oval': 0.5}.get(style, 0.25)
+  metal = rng.random() < {'pilot': 0.9, 'rectangle': 0.25, 'browline': 0.0}.get(style, 0.5)
   palette = _METALS if metal else _PLASTICS
   glasses = GlassesLook(
     style,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from sa0_kernels import Camera
 
 from sa0_jax.capture.capture import Capture, MemoryImages
@@ -206,7 +207,7 @@ def _shoot(
   head, views = figure.head, len(np.asarray(cameras.intrinsics))
   total = stock.frames * views
   exposure = exposure_for(figure.subject.look)
-  backdrops = _backdrops(cameras, session)
+  backdrops = paint_backdrops(session, cameras)
   size = stock.resolution
   images = np.empty((total, size, size, 3), np.uint8)
   mattes = np.empty((total, size, size), np.uint8)
@@ -219,11 +220,7 @@ def _shoot(
         np.asarray(cameras.world_to_camera)[view], np.asarray(cameras.intrinsics)[view], size, size
       )
       linear, matte = render(figure, lit, camera, backdrops[view], stock.supersampling)
-      if session.sensor is None:
-        images[at] = to_srgb8(linear)
-      else:
-        images[at], matte = expose(session.sensor, linear, matte, at)
-      mattes[at] = np.round(255 * np.clip(matte, 0, 1))
+      images[at], mattes[at] = develop(session.sensor, linear, matte, at)
 
   # Instants in parallel: loops run without the interpreter's lock, and compile in half the time
   # that loops with threads of their own take.
@@ -237,12 +234,38 @@ def _shoot(
   return MemoryImages(images, mattes)
 
 
-def _backdrops(cameras: Camera, session: Session) -> list[np.ndarray]:
-  """What every camera sees behind the subject, linear."""
+def paint_backdrops(session: Session, cameras: Camera) -> list[np.ndarray]:
+  """What every camera sees behind the subject, [h, w, 3] float32 linear.
+
+  Args:
+    session: whose background and light.
+    cameras: [c, …] the cameras.
+  """
   views = len(np.asarray(cameras.intrinsics))
   if session.background is None:
     return [backdrop_image(cameras, session.light.backdrop)] * views
   return [paint_background(session.background, view, cameras.width) for view in range(views)]
+
+
+def develop(
+  sensor: Sensor | None,
+  linear: Float[np.ndarray, 'h w 3'],
+  matte: Float[np.ndarray, 'h w'],
+  number: int,
+) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w']]:
+  """What `render` gives, as the pixels of a capture.
+
+  Args:
+    sensor: the camera's imperfections, or None.
+    linear: [h, w, 3] float32 picture.
+    matte: [h, w] float32.
+    number: of the picture in its session.
+  """
+  if sensor is None:
+    image = to_srgb8(linear)
+  else:
+    image, matte = expose(sensor, linear, matte, number)
+  return image, np.round(255 * np.clip(matte, 0, 1)).astype(np.uint8)
 
 
 def exposure_for(look: Look) -> float:

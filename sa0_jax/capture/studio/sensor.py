@@ -82,10 +82,10 @@ def expose(
 
   size = len(linear)
   sigma = sensor.blur * size / _REFERENCE
-  linear, matte = _softened(linear, sigma), _softened(matte, sigma)
+  seen, matte = _softened(linear, sigma), _softened(matte, sigma)
   at = (np.arange(size) + 0.5) / size - 0.5
   corner = 2 * (at[None, :] ** 2 + at[:, None] ** 2)
-  light = linear * (sensor.exposure * np.asarray(sensor.balance))
+  light = seen * (sensor.exposure * np.asarray(sensor.balance))
   light = light * (1 - sensor.vignette * corner)[..., None]
   rng = np.random.default_rng([sensor.seed, number])
   grain = rng.standard_normal(light.shape, np.float32)
@@ -96,7 +96,7 @@ def expose(
   grey = (light @ np.array([0.2126, 0.7152, 0.0722]))[..., None]
   light = np.maximum(grey + sensor.saturation * (light - grey), 0)
   light = 0.18 * (light / 0.18) ** sensor.contrast
-  return _compressed(to_srgb8(light.astype(np.float64)), sensor.quality), matte
+  return _compressed(to_srgb8(light), sensor.quality), matte
 
 
 def _softened(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -119,4 +119,4 @@ def _compressed(image: UInt8[np.ndarray, 'h w 3'], quality: int) -> UInt8[np.nda
     raise ValueError(
       f'sensor: OpenCV cannot write a JPEG of {image.shape[1]} x {image.shape[0]} px'
     )
-  return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+  return cv2.cvtColor(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
