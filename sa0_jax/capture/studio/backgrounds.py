@@ -138,10 +138,10 @@ def _wall(style: np.random.Generator, rng: np.random.Generator, level: float, si
 def _room(style: np.random.Generator, rng: np.random.Generator, level: float, size: int) -> Image:
   """Furniture, pictures, a window: rectangles far out of focus."""
   x, y = _axes(size)
-  image = np.tile(_color(style, level, 0.25), (size, size, 1))
+  image = np.tile(_color(style, level, 0.15), (size, size, 1))
   floor = rng.uniform(0.65, 1.1)
-  image = np.where((y > floor)[..., None], _color(style, 0.6 * level, 0.4), image)
-  tints = [_color(style, level * style.uniform(0.2, 2.2), 0.7) for _ in range(6)]
+  image = np.where((y > floor)[..., None], _color(style, 0.6 * level, 0.25), image)
+  tints = [_color(style, level * style.uniform(0.2, 2.2), 0.35) for _ in range(6)]
   for _ in range(int(rng.integers(5, 14))):
     width, height = rng.uniform(0.05, 0.45), rng.uniform(0.05, 0.6)
     left, top = rng.uniform(-0.2, 1.0), rng.uniform(-0.2, 0.9)

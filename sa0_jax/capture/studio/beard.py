@@ -16,7 +16,7 @@ from sa0_jax.capture.studio.subject import BeardLook, Look
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.procedural import ProceduralSemantics
 from sa0_jax.head.procedural.anatomy import smoothstep, to_metres
-from sa0_jax.head.procedural.paint import PaintFields
+from sa0_jax.head.procedural.paint import BEARD_TOP, BEARD_Z, PaintFields
 
 Points = Float[np.ndarray, 'n 3']
 
@@ -175,11 +175,23 @@ def _roots(
   columns = PaintFields.of_vertices(labels).stacked()[faces[chosen]]
   fields = PaintFields.from_stacked((columns * weights[:, :, None].astype(np.float32)).sum(axis=1))
   points = np.ascontiguousarray(fields.template)
-  density = beard_density(fields, points, look.seed) * (_lengths(points, style, beard) > 1.5)
+  density = beard_density(fields, points, look.seed)
+  if style.cheek > 0:
+    density = np.maximum(density, _sideburns(fields, points, look.seed))
+  density = density * (_lengths(points, style, beard) > 1.5)
   kept = np.flatnonzero(rng.random(total) < density)
   count = min(round(style.strands * beard.density), len(kept))
   keep = kept[np.linspace(0, len(kept) - 1, count).astype(np.int64)]
   return faces[chosen[keep]], weights[keep]
+
+
+def _sideburns(fields: PaintFields, points: Points, seed: int) -> Float[np.ndarray, ' n']:
+  """Where a beard goes on upwards before the ears, 0 to 1."""
+  x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
+  ragged = 3.0 * noise.fractal(points, 7.0, seed + 130, octaves=2)
+  border = np.interp(z, BEARD_Z, BEARD_TOP)
+  strip = smoothstep(border - y + ragged, -4.0, 6.0) * smoothstep(z + ragged, -8.0, 2.0)
+  return strip * (x > 40) * (y > -100) * (1 - np.clip(3.0 * fields.ear, 0, 1))
 
 
 def _lengths(template: Points, style: BeardStyle, beard: BeardLook) -> Float[np.ndarray, ' n']:

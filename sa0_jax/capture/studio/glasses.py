@@ -184,7 +184,7 @@ def _bridge(
 
 def _tube(
   path: Points, radii: Float[np.ndarray, 'n 2'], axis: Float[np.ndarray, '3'], *, closed: bool
-) -> tuple[Points, Int[np.ndarray, 'f 3']]:
+) -> tuple[Float[np.ndarray, 'm 3'], Int[np.ndarray, 'f 3']]:
   """An elliptic tube along a path.
 
   Args:

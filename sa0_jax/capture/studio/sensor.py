@@ -45,7 +45,7 @@ class Sensor:
 def sample_sensor(stream: np.random.SeedSequence) -> Sensor:
   """Draws a camera, from a good one in good light to a telephone in the evening."""
   rng = np.random.default_rng(stream)
-  grain = float(np.exp(rng.uniform(np.log(0.002), np.log(0.03))))
+  grain = float(np.exp(rng.uniform(np.log(0.002), np.log(0.018))))
   warmth, green = rng.normal(0.0, 0.05), rng.normal(0.0, 0.015)
   return Sensor(
     blur=float(rng.uniform(0.0, 0.75)),
@@ -88,9 +88,9 @@ def expose(
   light = seen * (sensor.exposure * np.asarray(sensor.balance))
   light = light * (1 - sensor.vignette * corner)[..., None]
   rng = np.random.default_rng([sensor.seed, number])
-  grain = rng.standard_normal(light.shape, np.float32)
+  grain = rng.standard_normal(light.shape)
   # Demosaicing and denoising leave no grain of a single pixel; its strength stays.
-  grain = _softened(grain, 0.5) * 1.55
+  grain = 1.55 * _softened(grain, 0.5)
   spread = np.sqrt(sensor.read**2 + sensor.shot**2 * np.maximum(light, 0))
   light = np.maximum(light + spread * grain, 0)
   grey = (light @ np.array([0.2126, 0.7152, 0.0722]))[..., None]
