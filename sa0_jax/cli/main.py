@@ -17,6 +17,7 @@ from sa0_jax.cli.errors import EXPECTED, Interrupted, error_line
 # so that --help is quick.
 COMMANDS = (
   'demo',
+  'studio',
   'track',
   'import',
   'clean',

@@ -2,7 +2,7 @@
 
 `film(StudioConfig(seed=3))` gives a Capture. Parts of a session (subject, performance, light,
 cameras) are frozen dataclasses: draw one with `sample_session`, change it, film it with
-`film_monocular` or `film_multiview`.
+`film_monocular` or `film_multiview`. Many subjects: `build_set(StudioSet(((0, 2000),)), 'set/')`.
 """
 
 from sa0_jax.capture.studio.config import StudioConfig
@@ -14,13 +14,27 @@ from sa0_jax.capture.studio.filming import (
   film_multiview,
   sample_session,
 )
+from sa0_jax.capture.studio.sets import (
+  BuildReport,
+  StudioSet,
+  build_set,
+  describe_set,
+  read_set,
+  varied,
+)
 
 __all__ = [
+  'BuildReport',
   'Session',
   'Stock',
   'StudioConfig',
+  'StudioSet',
+  'build_set',
+  'describe_set',
   'film',
   'film_monocular',
   'film_multiview',
+  'read_set',
   'sample_session',
+  'varied',
 ]

@@ -3,9 +3,18 @@
 import dataclasses
 import math
 
-from sa0_jax.capture.studio.subject import HAIR_STYLES
+from sa0_jax.capture.studio.backgrounds import BACKGROUNDS
+from sa0_jax.capture.studio.extras import DRAWN, NONE
+from sa0_jax.capture.studio.subject import BEARD_STYLES, GLASSES_STYLES, HAIR_STYLES
 
 KINDS = ('monocular', 'multiview')
+# What can be added to a subject, and by which names beside 'none' and 'drawn'.
+CHOICES: dict[str, tuple[str, ...]] = {
+  'beard': BEARD_STYLES,
+  'glasses': GLASSES_STYLES,
+  'background': BACKGROUNDS,
+  'sensor': (),
+}
 _FPS = {'monocular': 25.0, 'multiview': 2.0}
 
 
@@ -23,6 +32,13 @@ class StudioConfig:
     cameras: number of cameras of a multi-view session; a video has one.
     supersampling: samples along each side of a pixel.
     hair: one of `subject.HAIR_STYLES` instead of what the seed says; None leaves it.
+    beard: strands on chin and lip: 'none', 'drawn' (the seed says whether and which), or one of
+      `subject.BEARD_STYLES`.
+    glasses: 'none', 'drawn', or one of `subject.GLASSES_STYLES`.
+    background: 'none' (the studio's own, a soft spot of light), 'drawn', or one of
+      `backgrounds.BACKGROUNDS`.
+    sensor: 'none' (a perfect camera) or 'drawn': softness, exposure, white balance, grain,
+      compression.
 
   Raises:
     ValueError: a value is out of range; the message names it and what is allowed.
@@ -36,6 +52,10 @@ class StudioConfig:
   cameras: int = 16
   supersampling: int = 2
   hair: str | None = None
+  beard: str = NONE
+  glasses: str = NONE
+  background: str = NONE
+  sensor: str = NONE
 
   def __post_init__(self) -> None:
     if self.kind not in KINDS:
@@ -56,6 +76,10 @@ class StudioConfig:
       raise ValueError(
         f'StudioConfig: hair must be one of {", ".join(HAIR_STYLES)}, got {self.hair!r}'
       )
+    for name, named in CHOICES.items():
+      allowed, value = (NONE, DRAWN, *named), getattr(self, name)
+      if value not in allowed:
+        raise ValueError(f'StudioConfig: {name} must be one of {", ".join(allowed)}, got {value!r}')
 
   @property
   def rate(self) -> float:

@@ -1,10 +1,13 @@
 """A subject built for the camera: meshes, texture and baked visibility, everything that stays."""
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from sa0_jax.capture.studio.beard import Beard, grow_beard
+from sa0_jax.capture.studio.glasses import Glasses, make_glasses
 from sa0_jax.capture.studio.hair import Body, Hair, grow_hair
 from sa0_jax.capture.studio.lashes import Lashes, make_lashes
 from sa0_jax.capture.studio.light import light_directions
@@ -38,22 +41,27 @@ class Baked:
     head: [v, d] share of each direction every vertex of the head sees.
     torso: [t, d].
     hair: [n · k, d].
+    beard: [m · k, d].
+    glasses: [g, d].
   """
 
   directions: Float[np.ndarray, 'd 3']
   head: Float[np.ndarray, 'v d']
   torso: Float[np.ndarray, 't d']
   hair: Float[np.ndarray, 'h d']
+  beard: Float[np.ndarray, 'b d']
+  glasses: Float[np.ndarray, 'g d']
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Topology:
-  """Faces of head, torso and lashes, then segments of hair, and what shading asks about them.
+  """Faces of head, torso, lashes and glasses, then segments of hair and beard.
 
   Attributes:
-    corners: [f, 3] int32 vertices: the head's, the torso's, the lashes', the hair's knots.
+    corners: [f, 3] int32 vertices: the head's, the torso's, the lashes', those of the glasses, the
+      knots of hair and beard.
     corners_uv: [g, 3] int32 UV vertices of the head's faces.
-    solid: how many faces are triangles; the rest are segments of hair.
+    solid: how many faces are triangles; the rest are segments of strands.
     kinds: [f] uint8 material of each face.
     starts: [v + 1] int32 where each head vertex' neighbours begin.
     neighbours: [e] int32 neighbours of skin vertices, for light under the skin.
@@ -85,6 +93,9 @@ class Figure:
     matte_share: [v] float32 height over the collar: the matte is empty where it is below 0, full
       where it is above 1, and eased between.
     cavity: [v] float32 1 inside the mouth, where light depends on how far it is open.
+    resting: [v, 3] float32 metres, the shaped, neutral head.
+    beard: strands on the face, or None.
+    glasses: spectacles, or None.
   """
 
   subject: Subject
@@ -99,6 +110,21 @@ class Figure:
   offsets: Float[np.ndarray, 'v 3']
   matte_share: Float[np.ndarray, ' v']
   cavity: Float[np.ndarray, ' v']
+  resting: Float[np.ndarray, 'v 3']
+  beard: Beard | None
+  glasses: Glasses | None
+
+
+class Added(NamedTuple):
+  """What a subject wears and grows."""
+
+  torso: Torso
+  hair: Hair | None
+  beard: Beard | None
+  glasses: Glasses | None
+
+
+_NOTHING: Float[np.ndarray, '0 3'] = np.zeros((0, 3), np.float32)
 
 
 def build_figure(
@@ -126,7 +152,9 @@ def build_figure(
   opened = dataclasses.replace(still, jaw=np.array([BAKE_JAW, 0, 0], np.float32))
   fields = PaintFields.of_vertices(labels)
   cavity = np.clip(fields.mouth * (1 - fields.lips) + fields.teeth + fields.tongue, 0, 1)
-  baked = _bake(head, labels, resting, np.asarray(pose_head(head, opened)), torso, hair, cavity)
+  beard = grow_beard(head, labels, body, subject.look)
+  added = Added(torso, hair, beard, make_glasses(labels, shaped, subject.look.glasses))
+  baked = _bake(head, labels, resting, np.asarray(pose_head(head, opened)), added, cavity)
   lashes = make_lashes(labels, subject.look.eyes.lashes)
   side = np.where(labels.component == 2, -1.0, 1.0)[:, None] * [1.0, 0, 0] + [0, 1.0, 1.0]
   on_eye = (labels.component == 1) | (labels.component == 2)
@@ -141,10 +169,13 @@ def build_figure(
     torso=torso,
     lashes=lashes,
     baked=baked,
-    topology=_topology(head, labels, torso, lashes, hair, cavity),
+    topology=_topology(head, labels, added, lashes, cavity),
     offsets=offsets.astype(np.float32),
     matte_share=((tilted - FADE_END) / (FADE_START - FADE_END)).astype(np.float32),
     cavity=cavity.astype(np.float32),
+    resting=resting,
+    beard=beard,
+    glasses=added.glasses,
   )
 
 
@@ -158,24 +189,28 @@ def _bake(
   labels: ProceduralSemantics,
   resting: Float[np.ndarray, 'v 3'],
   opened: Float[np.ndarray, 'v 3'],
-  torso: Torso,
-  hair: Hair | None,
+  added: Added,
   cavity: Float[np.ndarray, ' v'],
 ) -> Baked:
   directions = light_directions()
-  count, shoulders = len(resting), len(torso.vertices)
-  vertices, faces = [resting, torso.vertices], [head.faces, torso.faces + count]
-  knots = 0
-  if hair is not None:
-    points = hair.strands.reshape(-1, 3)
-    bands, triangles = hair.flat_bands(every=3)
-    knots = len(points)
-    vertices += [points, bands]
-    faces.append(triangles + count + shoulders + knots)
+  # First the points whose view is asked for, in this order, then those that only stand in the way.
+  parts = [resting, added.torso.vertices]
+  faces = [head.faces, added.torso.faces + len(resting)]
+  strands = [added.hair, None if added.beard is None else added.beard.hair]
+  parts += [_NOTHING if part is None else part.strands.reshape(-1, 3) for part in strands]
+  if added.glasses is not None:
+    faces.append(added.glasses.faces + sum(map(len, parts)))
+  parts.append(_NOTHING if added.glasses is None else added.glasses.vertices)
+  ends = np.cumsum(list(map(len, parts)))
+  for part in strands:
+    if part is not None:
+      bands, triangles = part.flat_bands(every=3)
+      faces.append(triangles + sum(map(len, parts)))
+      parts.append(bands)
   seen = vertex_visibility(
-    np.concatenate(vertices), np.concatenate(faces), directions, resolution=384, bias=2.0e-3
+    np.concatenate(parts), np.concatenate(faces), directions, resolution=384, bias=2.0e-3
   )
-  visible = seen[:count]
+  visible, torso, hair, beard, glasses = np.split(seen[: ends[-1]], ends[:-1])
   inside = cavity > 0.02
   wide = vertex_visibility(opened, head.faces, directions, bias=1.0e-3)
   # Light bounces around in a mouth: it is never black.
@@ -184,33 +219,33 @@ def _bake(
     # A ball turns under its lids: it sees what they see; the lids' own shade is added per frame.
     rows = labels.component == component
     visible[rows] = visible[labels.lid_loops[eye, 3:6].ravel()].mean(axis=0)
-  strands = np.zeros((0, len(directions)), np.float32)
-  if hair is not None:
-    strands = seen[count + shoulders : count + shoulders + knots]
-    # Light goes on through hair: what is hidden is not black.
-    strands = 0.05 + 0.95 * strands
+  # Light goes on through hair: what is hidden is not black.
+  hair, beard = 0.05 + 0.95 * hair, 0.08 + 0.92 * beard
   return Baked(
     directions.astype(np.float32),
-    np.ascontiguousarray(visible),
-    np.ascontiguousarray(seen[count : count + shoulders]),
-    np.ascontiguousarray(strands.astype(np.float32)),
+    *(np.ascontiguousarray(part, np.float32) for part in (visible, torso, hair, beard, glasses)),
   )
 
 
 def _topology(
   head: HeadModel,
   labels: ProceduralSemantics,
-  torso: Torso,
+  added: Added,
   lashes: Lashes,
-  hair: Hair | None,
   cavity: Float[np.ndarray, ' v'],
 ) -> Topology:
-  count = len(head.v_template)
+  count, torso, glasses = len(head.v_template), added.torso, added.glasses
   after_torso = count + len(torso.vertices)
   corners = [head.faces, torso.faces + count, lashes.faces + after_torso]
+  start = after_torso + 3 * len(lashes.blend)
+  if glasses is not None:
+    corners.append(glasses.faces + start)
+    start += len(glasses.vertices)
   solid = sum(map(len, corners))
-  if hair is not None:
-    corners.append(hair.segments + after_torso + 3 * len(lashes.blend))
+  for strands in (added.hair, None if added.beard is None else added.beard.hair):
+    if strands is not None:
+      corners.append(strands.segments + start)
+      start += strands.widths.size
   part = labels.component[head.faces[:, 0]]
   kinds = np.full(sum(map(len, corners)), LIT_FACE, np.uint8)
   kinds[: len(part)] = np.select(

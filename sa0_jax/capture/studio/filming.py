@@ -6,9 +6,11 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from jaxtyping import Float, UInt8
 from sa0_kernels import Camera
 
 from sa0_jax.capture.capture import Capture, MemoryImages
+from sa0_jax.capture.studio.backgrounds import Background, paint_background, sample_background
 from sa0_jax.capture.studio.cameras import (
   CameraRig,
   backdrop_image,
@@ -16,11 +18,13 @@ from sa0_jax.capture.studio.cameras import (
   sample_cameras,
 )
 from sa0_jax.capture.studio.config import StudioConfig
+from sa0_jax.capture.studio.extras import DRAWN, NONE, add_beard, add_glasses
 from sa0_jax.capture.studio.figure import Figure, build_figure
 from sa0_jax.capture.studio.light import LightRig, sample_light
 from sa0_jax.capture.studio.performance import Performance, perform, sample_performance
 from sa0_jax.capture.studio.posing import pose_figures
-from sa0_jax.capture.studio.shading import Pose, light_figure, render
+from sa0_jax.capture.studio.sensor import Sensor, expose, sample_sensor
+from sa0_jax.capture.studio.shading import Pose, light_figure, render, to_srgb8
 from sa0_jax.capture.studio.skin_paint import skin_base
 from sa0_jax.capture.studio.subject import Look, Subject, sample_subject
 from sa0_jax.capture.studio.texture import TextureSize
@@ -42,12 +46,16 @@ class Session:
     performance: how they move.
     light: how they are lit.
     cameras: who watches.
+    background: what is behind; None is the studio's own.
+    sensor: the cameras' imperfections; None for perfect ones.
   """
 
   subject: Subject
   performance: Performance
   light: LightRig
   cameras: CameraRig
+  background: Background | None = None
+  sensor: Sensor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +67,14 @@ class Stock:
     fps: of these a second.
     resolution: side of the square images, px.
     supersampling: samples along each side of a pixel.
+    threads: pictures taken at once; None takes as many as there are processors.
   """
 
   frames: int
   fps: float
   resolution: int = 256
   supersampling: int = 2
+  threads: int | None = None
 
 
 def sample_session(config: StudioConfig) -> Session:
@@ -73,28 +83,41 @@ def sample_session(config: StudioConfig) -> Session:
   Args:
     config: what to film.
   """
-  streams = np.random.SeedSequence(config.seed).spawn(4)
-  identity, motion, light, cameras = streams
-  subject = sample_subject(config.seed, load_procedural_head(), identity)
+  # New streams are added at the end: the earlier ones stay what they were.
+  streams = np.random.SeedSequence(config.seed).spawn(8)
+  identity, motion, light, cameras, beard, glasses, background, sensor = streams
+  head = load_procedural_head()
+  subject = sample_subject(config.seed, head, identity)
   if config.hair is not None:
     hair = dataclasses.replace(subject.look.hair, style=config.hair)
     look = dataclasses.replace(subject.look, hair=hair)
     subject = dataclasses.replace(subject, look=look)
+  subject = add_beard(subject, head, config.beard, beard)
+  subject = add_glasses(subject, head, config.glasses, glasses)
+  place = None
+  if config.background != NONE:
+    kind = None if config.background == DRAWN else config.background
+    place = sample_background(background, kind)
   count = config.cameras if config.kind == 'multiview' else 1
   return Session(
     subject,
     sample_performance(np.random.default_rng(motion)),
     sample_light(np.random.default_rng(light)),
     sample_cameras(np.random.default_rng(cameras), count),
+    place,
+    sample_sensor(sensor) if config.sensor == DRAWN else None,
   )
 
 
-def film(config: StudioConfig, progress: Progress | None = None) -> Capture:
+def film(
+  config: StudioConfig, progress: Progress | None = None, threads: int | None = None
+) -> Capture:
   """Films a synthetic subject.
 
   Args:
     config: who, how and how long.
     progress: called with (pictures done, pictures in all) after each.
+    threads: pictures taken at once, as in `Stock`; it changes no bit.
 
   Returns:
     A capture in memory whose codes, cameras and mattes are exact; `Capture.save` writes it.
@@ -103,7 +126,7 @@ def film(config: StudioConfig, progress: Progress | None = None) -> Capture:
     ImportError: numba is missing.
   """
   session = sample_session(config)
-  stock = Stock(config.frames, config.rate, config.resolution, config.supersampling)
+  stock = Stock(config.frames, config.rate, config.resolution, config.supersampling, threads)
   shoot = film_multiview if config.kind == 'multiview' else film_monocular
   return shoot(session, stock, progress)
 
@@ -143,8 +166,9 @@ def _film(session: Session, stock: Stock, views: int, progress: Progress | None)
   )
   times = np.arange(stock.frames) / stock.fps
   codes = perform(session.performance, head, session.subject.shape, times)
-  cameras = make_cameras(session.cameras, stock.resolution)
-  source = _shoot(figure, codes, cameras, session.light, stock, views, progress)
+  used = dataclasses.replace(session.cameras, views=session.cameras.views[:views])
+  cameras = make_cameras(used, stock.resolution)
+  source = _shoot(figure, codes, cameras, session, stock, progress)
   instant = np.repeat(np.arange(stock.frames), views)
   view = np.tile(np.arange(views), stock.frames)
   moving = {
@@ -175,31 +199,32 @@ def _shoot(
   figure: Figure,
   codes: HeadCodes,
   cameras: Camera,
-  light: LightRig,
+  session: Session,
   stock: Stock,
-  views: int,
   progress: Progress | None,
 ) -> MemoryImages:
-  """All pictures, instant after instant."""
-  head, total = figure.head, stock.frames * views
+  """All pictures, instant after instant; as many views as `cameras` has."""
+  head, views = figure.head, len(np.asarray(cameras.intrinsics))
+  total = stock.frames * views
   exposure = exposure_for(figure.subject.look)
-  backdrop = backdrop_image(cameras, light.backdrop)
+  backdrops = paint_backdrops(session, cameras)
   size = stock.resolution
   images = np.empty((total, size, size, 3), np.uint8)
   mattes = np.empty((total, size, size), np.uint8)
 
   def shoot(instant: int, pose: Pose) -> None:
-    lit = light_figure(figure, pose, light, exposure)
+    lit = light_figure(figure, pose, session.light, exposure)
     for view in range(views):
       at = instant * views + view
       camera = Camera(
         np.asarray(cameras.world_to_camera)[view], np.asarray(cameras.intrinsics)[view], size, size
       )
-      images[at], mattes[at] = render(figure, lit, camera, backdrop, stock.supersampling)
+      linear, matte = render(figure, lit, camera, backdrops[view], stock.supersampling)
+      images[at], mattes[at] = develop(session.sensor, linear, matte, at)
 
   # Instants in parallel: loops run without the interpreter's lock, and compile in half the time
   # that loops with threads of their own take.
-  with ThreadPoolExecutor(os.cpu_count()) as pool:
+  with ThreadPoolExecutor(stock.threads or os.cpu_count()) as pool:
     done = 0
     for _ in pool.map(shoot, range(stock.frames), pose_figures(head, codes)):
       for _ in range(views):
@@ -207,6 +232,40 @@ def _shoot(
         if progress is not None:
           progress(done, total)
   return MemoryImages(images, mattes)
+
+
+def paint_backdrops(session: Session, cameras: Camera) -> list[np.ndarray]:
+  """What every camera sees behind the subject, [h, w, 3] float32 linear.
+
+  Args:
+    session: whose background and light.
+    cameras: [c, …] the cameras.
+  """
+  views = len(np.asarray(cameras.intrinsics))
+  if session.background is None:
+    return [backdrop_image(cameras, session.light.backdrop)] * views
+  return [paint_background(session.background, view, cameras.width) for view in range(views)]
+
+
+def develop(
+  sensor: Sensor | None,
+  linear: Float[np.ndarray, 'h w 3'],
+  matte: Float[np.ndarray, 'h w'],
+  number: int,
+) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w']]:
+  """What `render` gives, as the pixels of a capture.
+
+  Args:
+    sensor: the camera's imperfections, or None.
+    linear: [h, w, 3] float32 picture.
+    matte: [h, w] float32.
+    number: of the picture in its session.
+  """
+  if sensor is None:
+    image = to_srgb8(linear)
+  else:
+    image, matte = expose(sensor, linear, matte, number)
+  return image, np.round(255 * np.clip(matte, 0, 1)).astype(np.uint8)
 
 
 def exposure_for(look: Look) -> float:

@@ -5,6 +5,40 @@ from typing import no_type_check
 import numpy as np
 from numba import njit
 
+# Nodes along each side of the blocks in which `distance_grid` shares a list of candidates.
+_BLOCK = 4
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def _candidates(points, middle, reach, squared, rows):
+  """Rows of the points that may be nearest to anything within reach of a place, in order.
+
+  Args:
+    points: [n, 3] float32.
+    middle: [3] float32 the place.
+    reach: distance from it to the farthest node.
+    squared: [n] float32, overwritten.
+    rows: [n] int32, written.
+
+  Returns:
+    How many rows there are.
+  """
+  best = np.float32(1e12)
+  for n in range(points.shape[0]):
+    dx, dy, dz = points[n, 0] - middle[0], points[n, 1] - middle[1], points[n, 2] - middle[2]
+    squared[n] = dx * dx + dy * dy + dz * dz
+    best = min(best, squared[n])
+  # A node's nearest point is within best + reach of it, so within best + 2 reach of the middle; a
+  # millimetre covers rounding.
+  limit = np.sqrt(best) + np.float32(2.0) * reach + np.float32(1.0)
+  count = 0
+  for n in range(points.shape[0]):
+    if squared[n] <= limit * limit:
+      rows[count] = n
+      count += 1
+  return count
+
 
 @njit(cache=True, nogil=True)
 @no_type_check
@@ -22,27 +56,45 @@ def distance_grid(points, normals, origin, spacing, shape):
     [x, y, z] float32 mm: distance to the tangent plane of the nearest point, positive outside.
   """
   out = np.empty(shape, np.float32)
-  for flat in range(shape[0] * shape[1]):
-    i, j = flat // shape[1], flat % shape[1]
-    x = np.float32(origin[0] + i * spacing)
-    y = np.float32(origin[1] + j * spacing)
-    for k in range(shape[2]):
-      z = np.float32(origin[2] + k * spacing)
-      best, nearest = np.float32(1e12), 0
-      for n in range(points.shape[0]):
-        dx, dy, dz = points[n, 0] - x, points[n, 1] - y, points[n, 2] - z
-        squared = dx * dx + dy * dy + dz * dz
-        if squared < best:
-          best, nearest = squared, n
-      plane = (
-        (x - points[nearest, 0]) * normals[nearest, 0]
-        + (y - points[nearest, 1]) * normals[nearest, 1]
-        + (z - points[nearest, 2]) * normals[nearest, 2]
-      )
-      # Far away the tangent plane of one point means nothing; the distance itself does.
-      straight = np.sqrt(best)
-      far = min(straight / 40.0, 1.0)
-      out[i, j, k] = plane * (1 - far) + (straight if plane > 0 else -straight) * far
+  squared, rows = np.empty(len(points), np.float32), np.empty(len(points), np.int32)
+  middle = np.empty(3, np.float32)
+  half = 0.5 * (_BLOCK - 1) * spacing
+  reach = np.float32(half * np.sqrt(3.0))
+  blocks = (
+    (shape[0] - 1) // _BLOCK + 1,
+    (shape[1] - 1) // _BLOCK + 1,
+    (shape[2] - 1) // _BLOCK + 1,
+  )
+  for flat in range(blocks[0] * blocks[1] * blocks[2]):
+    i0 = flat // (blocks[1] * blocks[2]) * _BLOCK
+    j0 = flat // blocks[2] % blocks[1] * _BLOCK
+    k0 = flat % blocks[2] * _BLOCK
+    middle[0] = origin[0] + i0 * spacing + half
+    middle[1] = origin[1] + j0 * spacing + half
+    middle[2] = origin[2] + k0 * spacing + half
+    count = _candidates(points, middle, reach, squared, rows)
+    for i in range(i0, min(i0 + _BLOCK, shape[0])):
+      x = np.float32(origin[0] + i * spacing)
+      for j in range(j0, min(j0 + _BLOCK, shape[1])):
+        y = np.float32(origin[1] + j * spacing)
+        for k in range(k0, min(k0 + _BLOCK, shape[2])):
+          z = np.float32(origin[2] + k * spacing)
+          best, nearest = np.float32(1e12), 0
+          for c in range(count):
+            n = rows[c]
+            dx, dy, dz = points[n, 0] - x, points[n, 1] - y, points[n, 2] - z
+            near = dx * dx + dy * dy + dz * dz
+            if near < best:
+              best, nearest = near, n
+          plane = (
+            (x - points[nearest, 0]) * normals[nearest, 0]
+            + (y - points[nearest, 1]) * normals[nearest, 1]
+            + (z - points[nearest, 2]) * normals[nearest, 2]
+          )
+          # Far away the tangent plane of one point means nothing; the distance itself does.
+          straight = np.sqrt(best)
+          far = min(straight / 40.0, 1.0)
+          out[i, j, k] = plane * (1 - far) + (straight if plane > 0 else -straight) * far
   return out
 
 

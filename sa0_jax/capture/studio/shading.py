@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from sa0_kernels import Camera
 
+from sa0_jax.capture.studio.beard import pose_beard
 from sa0_jax.capture.studio.figure import Figure
+from sa0_jax.capture.studio.glasses import pose_glasses
+from sa0_jax.capture.studio.hair import Hair
 from sa0_jax.capture.studio.lashes import pose_lashes
 from sa0_jax.capture.studio.light import LightRig, incident, source_table
 from sa0_jax.mesh_render import (
@@ -28,6 +31,8 @@ _WRAP = np.array([0.14, 0.07, 0.04], np.float32)
 _ROUNDS = (5, 2, 1)
 # Gap between the lips, metres, at which the mouth gets the light it was baked with.
 _WIDE_OPEN = 0.011
+# Sharpness of the mirror images of sources on the frame of glasses, and their strength on metal.
+_POLISH, _SHINE = 60.0, 1.1
 # Linear grey of lashes: too thin to be lit.
 _LASH = 0.012
 
@@ -53,11 +58,13 @@ class Lit:
 
   Attributes:
     pose: the pose.
-    attributes: [a, 13] float32 of head, torso and lash vertices, see `shading_kernels`.
+    attributes: [a, 13] float32 of head, torso, lash and glasses vertices, see `shading_kernels`.
     lashes: [l, 3] float64 vertices of the lashes.
     hair: light on the hair's knots, (irradiance, share of each source seen), or None.
     sources: [3, 17] float64 rows of `light.source_table`.
     dome: [2, 3] float64 sky and ground.
+    beard: as `hair`.
+    glasses: [g, 3] float32 how much of each source the glasses' vertices see.
   """
 
   pose: Pose
@@ -66,6 +73,8 @@ class Lit:
   hair: tuple[Float[np.ndarray, 'h 3'], Float[np.ndarray, 'h 3']] | None
   sources: Float[np.ndarray, '3 17']
   dome: Float[np.ndarray, '2 3']
+  beard: tuple[Float[np.ndarray, 'b 3'], Float[np.ndarray, 'b 3']] | None
+  glasses: Float[np.ndarray, 'g 3'] | None
 
 
 def _kernels() -> types.ModuleType:
@@ -122,9 +131,41 @@ def light_figure(figure: Figure, pose: Pose, rig: LightRig, exposure: float) -> 
   attributes[count:after, kernels.LIGHT : kernels.LIGHT + 3] = cloth * torso.reflectance
   attributes[after:, kernels.LIGHT : kernels.LIGHT + 3] = _LASH
   attributes[after:, kernels.SHARE] = 1.0
+  beard = None if figure.beard is None else figure.beard.hair
+  glasses = _light_glasses(figure, pose, head_light)
   return Lit(
-    pose, attributes, lashes, _light_hair(figure, head_light), source_table(rig, exposure), dome
+    pose,
+    attributes if glasses is None else np.concatenate([attributes, glasses]),
+    lashes,
+    _light_strands(figure, figure.hair, baked.hair, head_light),
+    source_table(rig, exposure),
+    dome,
+    _light_strands(figure, beard, baked.beard, head_light),
+    None if glasses is None else glasses[:, kernels.SEEN : kernels.SEEN + 3],
   )
+
+
+def _light_glasses(
+  figure: Figure,
+  pose: Pose,
+  arriving: tuple[Float[np.ndarray, '3 d'], Float[np.ndarray, '3 d']],
+) -> Float[np.ndarray, 'g 13'] | None:
+  """Attributes of the glasses' vertices, without what the camera sees mirrored in them."""
+  glasses, kernels = figure.glasses, _kernels()
+  if glasses is None:
+    return None
+  axes = np.ascontiguousarray(figure.baked.directions.T)
+  light, seen = kernels.vertex_light(
+    glasses.normals, figure.baked.glasses, axes, *arriving, np.zeros(3, np.float32)
+  )
+  attributes = np.zeros((len(light), kernels.ATTRIBUTES), np.float32)
+  attributes[:, kernels.NORMAL : kernels.NORMAL + 3] = glasses.normals @ pose.transforms[
+    1, :, :3
+  ].T.astype(np.float32)
+  attributes[:, kernels.LIGHT : kernels.LIGHT + 3] = light * glasses.reflectance
+  attributes[:, kernels.SEEN : kernels.SEEN + 3] = seen
+  attributes[:, kernels.SHARE] = 1.0
+  return attributes
 
 
 def _lashes(figure: Figure, pose: Pose) -> Float[np.ndarray, 'l 3']:
@@ -144,11 +185,13 @@ def _incident(
   )
 
 
-def _light_hair(
-  figure: Figure, arriving: tuple[Float[np.ndarray, '3 d'], Float[np.ndarray, '3 d']]
+def _light_strands(
+  figure: Figure,
+  hair: Hair | None,
+  visibility: Float[np.ndarray, 'h d'],
+  arriving: tuple[Float[np.ndarray, '3 d'], Float[np.ndarray, '3 d']],
 ) -> tuple[Float[np.ndarray, 'h 3'], Float[np.ndarray, 'h 3']] | None:
   """Light on the knots. Hair is lit at rest under turned light: it bends little."""
-  hair = figure.hair
   if hair is None:
     return None
   tangents = np.gradient(hair.strands, axis=1)
@@ -156,7 +199,7 @@ def _light_hair(
   return _strand_kernels().hair_light(
     tangents.reshape(-1, 3),
     hair.normals.reshape(-1, 3),
-    figure.baked.hair,
+    visibility,
     np.ascontiguousarray(figure.baked.directions.T),
     *arriving,
   )
@@ -189,7 +232,7 @@ def render(
   camera: Camera,
   backdrop: Float[np.ndarray, 'h w 3'],
   factor: int = 2,
-) -> tuple[UInt8[np.ndarray, 'h w 3'], UInt8[np.ndarray, 'h w']]:
+) -> tuple[Float[np.ndarray, 'h w 3'], Float[np.ndarray, 'h w']]:
   """Renders a lit figure.
 
   Args:
@@ -200,20 +243,38 @@ def render(
     factor: samples along each side of a pixel.
 
   Returns:
-    (sRGB image over the background, matte: covered share of each pixel, fading at the collar).
+    (linear image over the background, matte: covered share of each pixel, fading at the collar).
   """
   kernels = _kernels()
   fine = supersampled(camera, factor)
   stand = lit.pose.transforms[0]
   shoulders = figure.torso.vertices @ stand[:, :3].T + stand[:, 3]
   vertices = np.concatenate([lit.pose.vertices.astype(np.float64), shoulders, lit.lashes])
+  attributes = lit.attributes
+  eye = _eye(fine)
+  if figure.glasses is not None and lit.glasses is not None:
+    worn = pose_glasses(figure.glasses, lit.pose.transforms[1])
+    rows = slice(len(attributes) - len(worn), None)
+    attributes = attributes.copy()
+    attributes[rows, kernels.LIGHT : kernels.LIGHT + 3] += _mirrored(
+      attributes[rows], worn, eye, lit.sources, figure.glasses.gloss
+    )
+    vertices = np.concatenate([vertices, worn])
   topology = figure.topology
   buffers = rasterize_mesh(vertices, topology.corners[: topology.solid], fine)
-  attributes = lit.attributes
-  if figure.hair is not None:
-    attributes = np.concatenate([attributes, _draw_hair(figure, lit, fine, buffers)])
+  first = topology.solid
+  if figure.hair is not None and lit.hair is not None:
+    hair = figure.hair
+    posed = _strand_kernels().pose_strands(hair.strands, hair.shares, lit.pose.transforms)
+    drawn = _draw_strands(hair, posed, (lit.hair, lit.sources), fine, (first, buffers))
+    attributes, first = np.concatenate([attributes, drawn]), first + len(hair.segments)
+  if figure.beard is not None and lit.beard is not None:
+    posed = pose_beard(figure.beard, figure.resting, lit.pose.vertices)
+    lights = (lit.beard, lit.sources)
+    drawn = _draw_strands(figure.beard.hair, posed, lights, fine, (first, buffers))
+    attributes = np.concatenate([attributes, drawn])
   turns = np.concatenate([lit.pose.eyes, lit.pose.transforms[1:, :, :3]])
-  linear, matte = kernels.shade_frame(
+  return kernels.shade_frame(
     (buffers.face, buffers.barycentric),
     (topology.corners, topology.corners_uv, topology.kinds, attributes),
     (figure.head.vt, figure.texture.texels),
@@ -221,30 +282,67 @@ def render(
     backdrop,
     factor,
   )
-  return to_srgb8(linear), np.round(255 * np.clip(matte, 0, 1)).astype(np.uint8)
 
 
-def _draw_hair(
-  figure: Figure, lit: Lit, camera: Camera, buffers: MeshBuffers
-) -> Float[np.ndarray, 'h 13']:
-  """Draws the strands into the buffers; returns the attributes of their knots."""
-  kernels, hair = _strand_kernels(), figure.hair
-  if hair is None or lit.hair is None:
-    raise ValueError('studio: this figure has no hair to draw')
+def _mirrored(
+  attributes: Float[np.ndarray, 'g 13'],
+  points: Float[np.ndarray, 'g 3'],
+  eye: Float[np.ndarray, '3'],
+  sources: Float[np.ndarray, '3 17'],
+  gloss: float,
+) -> Float[np.ndarray, 'g 3']:
+  """Highlights of the sources on the frame of the glasses."""
+  kernels = _kernels()
+  normals = attributes[:, kernels.NORMAL : kernels.NORMAL + 3]
+  view = eye - points
+  view /= np.linalg.norm(view, axis=1, keepdims=True)
+  mirror = 2 * (view * normals).sum(axis=1, keepdims=True) * normals - view
+  total = np.zeros((len(points), 3))
+  for number, source in enumerate(sources):
+    # A polished tube blurs a source about as a lobe of this sharpness does.
+    sharpness = source[6] * _POLISH / (source[6] + _POLISH)
+    lobe = np.exp(sharpness * (mirror @ source[:3] - 1))
+    lobe *= attributes[:, kernels.SEEN + number]
+    total += gloss * _SHINE * lobe[:, None] * source[14:17]
+  return total
+
+
+def _eye(camera: Camera) -> Float[np.ndarray, '3']:
   extrinsics = np.asarray(camera.world_to_camera, np.float64)
-  eye = -extrinsics[:3, :3].T @ extrinsics[:3, 3]
-  points, tangents = kernels.pose_strands(hair.strands, hair.shares, lit.pose.transforms)
+  return -extrinsics[:3, :3].T @ extrinsics[:3, 3]
+
+
+def _draw_strands(
+  hair: Hair,
+  posed: tuple[Float[np.ndarray, 'n k 3'], Float[np.ndarray, 'n k 3']],
+  lights: tuple[tuple[Float[np.ndarray, 'h 3'], Float[np.ndarray, 'h 3']], np.ndarray],
+  camera: Camera,
+  canvas: tuple[int, MeshBuffers],
+) -> Float[np.ndarray, 'h 13']:
+  """Draws strands into buffers.
+
+  Args:
+    hair: the strands at rest.
+    posed: their points and unit tangents, world.
+    lights: (from `_light_strands`, the table of sources).
+    camera: whose buffers they are.
+    canvas: (number of the first segment as a face, the buffers).
+
+  Returns:
+    The attributes of their knots.
+  """
+  kernels, (points, tangents), (first, buffers) = _strand_kernels(), posed, canvas
+  extrinsics = np.asarray(camera.world_to_camera, np.float64)
   attributes = np.zeros((points.size // 3, _kernels().ATTRIBUTES), np.float32)
   attributes[:, _kernels().SHARE] = 1.0
-  kernels.strand_color(points, tangents, *lit.hair, hair.reflectance, lit.sources, eye, attributes)
+  (light, seen), sources = lights
+  kernels.strand_color(
+    points, tangents, light, seen, hair.reflectance, sources, _eye(camera), attributes
+  )
   intrinsics = np.asarray(camera.intrinsics, np.float64)
   bands = kernels.project_strands(points, hair.widths, extrinsics, intrinsics, NEAR)
   kernels.draw_strands(
-    bands.reshape(-1, 10),
-    figure.topology.solid,
-    buffers.face,
-    buffers.barycentric,
-    buffers.depth,
+    bands.reshape(-1, 10), first, buffers.face, buffers.barycentric, buffers.depth
   )
   return attributes
 

@@ -1,6 +1,7 @@
 """Contact sheets of the studio: many people in a few moments, or one person's performance.
 
   python -m sa0_jax.capture.studio.sheet --out docs/images/studio.png
+  python -m sa0_jax.capture.studio.sheet --varied --rows 3 --out docs/images/studio_varied.jpg
   python -m sa0_jax.capture.studio.sheet --strip --seed 3 --out docs/images/studio_strip.png
 
 Needs numba (extra `sa0-jax[cpu]`).
@@ -15,11 +16,18 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sa0_jax.capture import image_files
-from sa0_jax.capture.studio.cameras import backdrop_image, make_cameras
+from sa0_jax.capture.studio.cameras import make_cameras
 from sa0_jax.capture.studio.config import StudioConfig
 from sa0_jax.capture.studio.figure import build_figure
-from sa0_jax.capture.studio.filming import exposure_for, film, sample_session
+from sa0_jax.capture.studio.filming import (
+  develop,
+  exposure_for,
+  film,
+  paint_backdrops,
+  sample_session,
+)
 from sa0_jax.capture.studio.posing import pose_figures
+from sa0_jax.capture.studio.sets import varied
 from sa0_jax.capture.studio.shading import light_figure, render
 from sa0_jax.capture.studio.texture import TextureSize
 from sa0_jax.head.model import HeadCodes, HeadModel
@@ -37,32 +45,37 @@ MOMENTS: tuple[tuple[dict[str, float], float, float], ...] = (
 )
 
 
-def people_sheet(seeds: Sequence[int], tile: int) -> Image:
+def people_sheet(configs: Sequence[StudioConfig], moments: Sequence[int] = range(4)) -> Image:
   """One column a person, one row a moment.
 
   Args:
-    seeds: sessions whose subject, light and camera are shown.
-    tile: side of a picture, px.
+    configs: sessions whose subject, light, background and camera are shown, all of one resolution.
+    moments: rows of `MOMENTS`.
   """
   head = load_procedural_head()
-  return np.concatenate([_person(head, seed, tile) for seed in seeds], axis=1)
+  return np.concatenate([_person(head, config, moments) for config in configs], axis=1)
 
 
-def _person(head: HeadModel, seed: int, tile: int) -> Image:
-  session = sample_session(StudioConfig(seed=seed, resolution=tile))
+def _person(head: HeadModel, config: StudioConfig, moments: Sequence[int]) -> Image:
+  session, tile = sample_session(config), config.resolution
   figure = build_figure(
     session.subject, head, load_procedural_semantics(), TextureSize.for_images(tile)
   )
   camera = make_cameras(session.cameras, tile)
-  backdrop = backdrop_image(camera, session.light.backdrop)
+  [backdrop] = paint_backdrops(session, camera)
   exposure = exposure_for(session.subject.look)
   pictures = []
-  for pose in pose_figures(head, _moments(head, session.subject.shape, 1.0 if seed % 2 else -1.0)):
+  side = 1.0 if config.seed % 2 else -1.0
+  codes = _moments(head, session.subject.shape, side)
+  for row, pose in enumerate(pose_figures(head, codes)):
+    if row not in moments:
+      continue
     lit = light_figure(figure, pose, session.light, exposure)
     single = type(camera)(
       np.asarray(camera.world_to_camera)[0], np.asarray(camera.intrinsics)[0], tile, tile
     )
-    pictures.append(render(figure, lit, single, backdrop, 3)[0])
+    linear, matte = render(figure, lit, single, backdrop, 3)
+    pictures.append(develop(session.sensor, linear, matte, row)[0])
   return np.concatenate(pictures, axis=0)
 
 
@@ -103,13 +116,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
   parser.add_argument('--strip', action='store_true', help='one performance instead of many people')
   parser.add_argument('--seed', type=int, default=0, help='first person, or the performer')
   parser.add_argument('--people', type=int, default=12)
+  parser.add_argument(
+    '--varied', action='store_true', help='as in data sets: beards, glasses, backgrounds, noise'
+  )
+  parser.add_argument('--rows', type=int, default=1, help='rows of varied people, one moment each')
   parser.add_argument('--tile', type=int, default=168, help='side of a picture, px')
   options = parser.parse_args(arguments)
   os.makedirs(os.path.dirname(os.path.abspath(options.out)), exist_ok=True)
   if options.strip:
     sheet = performance_strip(options.seed, options.tile, 8, 4)
+  elif options.varied:
+    seeds = np.arange(options.rows * options.people).reshape(options.rows, -1) + options.seed
+    rows = [
+      people_sheet([varied(seed=int(seed), resolution=options.tile) for seed in line], [row % 3])
+      for row, line in enumerate(seeds)
+    ]
+    sheet = np.concatenate(rows, axis=0)
   else:
-    sheet = people_sheet(range(options.seed, options.seed + options.people), options.tile)
+    seeds = np.arange(options.people) + options.seed
+    sheet = people_sheet([StudioConfig(seed=int(seed), resolution=options.tile) for seed in seeds])
   image_files.write(options.out, sheet)
   print(options.out)
   return 0

@@ -6,6 +6,8 @@ eyes are changes of a pigment and look right on any tone. Absorption per unit is
 the range of human skin, not measured.
 """
 
+import dataclasses
+
 import numpy as np
 from jaxtyping import Float
 
@@ -50,10 +52,11 @@ def paint(fields: PaintFields, look: Look) -> Float[np.ndarray, 'n 4']:
   color = _mixed(color, _skin_color(0.5 * melanin, blood + 1.1), 0.8 * fields.lining * soft)
   hair = np.asarray(look.hair.color)
   color = _mixed(color, hair * 0.3 + 0.002, _lashes(fields, folded))
-  color = _mixed(color, hair * 0.55 + 0.004, _brows(points, folded, look.brows, look.seed) * soft)
+  color = _mixed(color, hair * 0.55 + 0.004, _brows(points, folded, look) * soft)
   color = _mixed(color, hair * 0.5 + 0.02, _stubble(fields, points, folded, look) * soft)
   color = _mixed(color, hair * 0.7 + 0.002, _scalp(fields, points, folded, look) * soft)
-  color = _inside_mouth(color, fields, points, look.seed)
+  inside = np.flatnonzero((fields.tongue > 0) | (fields.teeth > 0))
+  color[inside] = _inside_mouth(color[inside], _rows(fields, inside), points[inside], look.seed)
   gloss = _gloss(fields, points, folded, look.skin)
   on_eye = fields.eye > 0.5
   if on_eye.any():
@@ -82,6 +85,12 @@ def _mixed(color: Colors, other: np.ndarray, amount: Mask) -> Colors:
   return color + np.clip(amount, 0, 1)[:, None] * (other - color)
 
 
+def _rows(fields: PaintFields, rows: np.ndarray) -> PaintFields:
+  """Some of the points."""
+  parts = dataclasses.fields(fields)
+  return PaintFields(**{part.name: getattr(fields, part.name)[rows] for part in parts})
+
+
 def _bell(points: Colors, center: Vector, radii: Vector) -> Mask:
   offset = (points - np.asarray(center, np.float32)) / np.asarray(radii, np.float32)
   return np.exp(-(offset * offset).sum(axis=1))
@@ -108,8 +117,9 @@ def _pigments(fields: PaintFields, points: Colors, folded: Colors, look: Look) -
   )
   blood = blood + 0.30 * skin.tired * under
   # The vermilion: a thin epithelium without much pigment over dense vessels.
-  creases = noise.fractal(points, (1.1, 9.0, 9.0), seed + 3, octaves=2)
   lips = smoothstep(fields.lips, 0.1, 1.0)
+  creases, red = np.zeros(len(points), np.float32), np.flatnonzero(lips)
+  creases[red] = noise.fractal(points[red], (1.1, 9.0, 9.0), seed + 3, octaves=2)
   rim = lips * (1 - lips) * 4
   blood = blood + lips * skin.lips * (1.55 + 0.45 * creases) + 0.12 * rim
   base = _melanin_of(skin)
@@ -123,8 +133,10 @@ def _pigments(fields: PaintFields, points: Colors, folded: Colors, look: Look) -
   melanin = melanin + (0.035 + 0.10 * base) * skin.tired * shade
   melanin = melanin + base * (0.10 * lips + 0.25 * rim * base)
   middle = _bell(folded, (10, -26, 88), (46, 24, 44)) + 0.35
-  freckle = noise.spots(points, 3.4, np.clip(1.1 * skin.freckles * middle, 0, 0.75), 0.85, seed + 5)
-  melanin = melanin + 0.22 * freckle * (1 - lips) * (0.4 + 0.6 * skin.freckles)
+  if skin.freckles > 0:
+    chance = np.clip(1.1 * skin.freckles * middle, 0, 0.75)
+    freckle = noise.spots(points, 3.4, chance, 0.85, seed + 5)
+    melanin = melanin + 0.22 * freckle * (1 - lips) * (0.4 + 0.6 * skin.freckles)
   mole = noise.spots(
     points, 34.0, np.full(len(points), 0.35 * skin.moles, np.float32), 0.9, seed + 6
   )
@@ -139,8 +151,16 @@ def _lashes(fields: PaintFields, folded: Colors) -> Mask:
   return smoothstep(fields.lid_edge, 0.45, 0.95) * (0.35 + 0.60 * upper)
 
 
-def _brows(points: Colors, folded: Colors, brows: BrowLook, seed: int) -> Mask:
+def _brows(points: Colors, folded: Colors, look: Look) -> Mask:
   """Short hairs that rise at the inner end and lie flat at the outer one."""
+  amount = np.zeros(len(points), np.float64)
+  x, y, z = folded.T
+  rows = np.flatnonzero((z > 40) & (y > -10) & (y < 50) & (x < BROW_X[-1]))
+  amount[rows] = _brow_hairs(points[rows], folded[rows], look.brows, look.seed)
+  return amount
+
+
+def _brow_hairs(points: Colors, folded: Colors, brows: BrowLook, seed: int) -> Mask:
   x, y, z = folded.T
   along = np.clip((x - BROW_X[0]) / (BROW_X[-1] - BROW_X[0]), 0, 1)
   line = np.interp(x, BROW_X, BROW_Y) + brows.raised + brows.arch * smoothstep(along, 0.35, 0.7)
@@ -162,11 +182,27 @@ def _brows(points: Colors, folded: Colors, brows: BrowLook, seed: int) -> Mask:
 
 
 def _stubble(fields: PaintFields, points: Colors, folded: Colors, look: Look) -> Mask:
-  amount = look.skin.stubble
-  if amount == 0:
-    return np.zeros(len(points), np.float32)
+  """The shadow of a shaved or short beard."""
+  amount = np.zeros(len(points), np.float64)
+  if look.skin.stubble > 0:
+    rows = np.flatnonzero((folded[:, 1] < -30) & (folded[:, 1] > -151) & (folded[:, 2] > -10))
+    there = beard_density(_rows(fields, rows), points[rows], look.seed)
+    speck = 0.62 + 0.75 * noise.fractal(points[rows], 1.7, look.seed + 22, octaves=2, gain=0.8)
+    amount[rows] = look.skin.stubble * there * np.clip(speck, 0.1, 1)
+  return amount
+
+
+def beard_density(fields: PaintFields, points: Colors, seed: int) -> Mask:
+  """Where a beard grows, 0 to 1.
+
+  Args:
+    fields: what the points are.
+    points: [n, 3] float32 template positions, mm.
+    seed: of its ragged border.
+  """
+  folded = np.column_stack([np.abs(points[:, 0]), points[:, 1:]])
   x, y, z = folded.T
-  wobble = 4.0 * noise.fractal(points, 14.0, look.seed + 21, octaves=2)
+  wobble = 4.0 * noise.fractal(points, 14.0, seed + 21, octaves=2)
   area = (
     smoothstep(-y + wobble, 46, 58) * smoothstep(y, -150, -122) * smoothstep(z - 0.2 * x, -8, 20)
   )
@@ -177,8 +213,7 @@ def _stubble(fields: PaintFields, points: Colors, folded: Colors, look: Look) ->
     + _bell(folded, (0, -53, 100), (2.5, 6, 12)) * 0.6
   )
   skin = 1 - np.clip(fields.mouth + 1.3 * fields.lips + fields.ear, 0, 1)
-  speck = 0.62 + 0.75 * noise.fractal(points, 1.7, look.seed + 22, octaves=2, gain=0.8)
-  return amount * area * cheek * skin * np.clip(1 - bare, 0, 1) * np.clip(speck, 0.1, 1)
+  return area * cheek * skin * np.clip(1 - bare, 0, 1)
 
 
 def scalp_distance(folded: Float[np.ndarray, 'n 3'], recede: float) -> Mask:
@@ -190,11 +225,16 @@ def scalp_distance(folded: Float[np.ndarray, 'n 3'], recede: float) -> Mask:
 
 def _scalp(fields: PaintFields, points: Colors, folded: Colors, look: Look) -> Mask:
   """Hair roots seen between the strands; a shaved scalp keeps a shadow."""
-  ragged = 5.0 * noise.fractal(points, 12.0, look.seed + 31, octaves=3, gain=0.6)
-  edge = scalp_distance(folded, look.hair.recede) + ragged
+  amount = np.zeros(len(points), np.float64)
+  distance = scalp_distance(folded, look.hair.recede)
+  rows = np.flatnonzero(distance > -16)
+  ragged = 5.0 * noise.fractal(points[rows], 12.0, look.seed + 31, octaves=3, gain=0.6)
+  edge = distance[rows] + ragged
   share = {'bald': 0.22, 'crop': 0.80, 'curly': 0.93}.get(look.hair.style, 0.86)
-  fine = 1 + 0.25 * noise.fractal(points, 2.0, look.seed + 32, octaves=2)
-  return share * smoothstep(edge, -2.0, 10.0) * (1 - np.clip(2.0 * fields.ear, 0, 1)) * fine
+  fine = 1 + 0.25 * noise.fractal(points[rows], 2.0, look.seed + 32, octaves=2)
+  bare = 1 - np.clip(2.0 * fields.ear[rows], 0, 1)
+  amount[rows] = share * smoothstep(edge, -2.0, 10.0) * bare * fine
+  return amount
 
 
 def _inside_mouth(color: Colors, fields: PaintFields, points: Colors, seed: int) -> Colors:

@@ -15,6 +15,8 @@ from sa0_jax.head.procedural.identity import sample_identity
 Color = tuple[float, float, float]
 
 HAIR_STYLES = ('bald', 'crop', 'side_part', 'curly', 'bob', 'long', 'bun')
+BEARD_STYLES = ('moustache', 'goatee', 'short', 'full', 'long')
+GLASSES_STYLES = ('round', 'oval', 'rectangle', 'browline', 'pilot')
 
 # Linear RGB reflectance of hair, black to white.
 HAIR_COLORS: dict[str, Color] = {
@@ -137,6 +139,44 @@ class HairLook:
 
 
 @dataclasses.dataclass(frozen=True)
+class BeardLook:
+  """A beard of strands, over what is painted as stubble.
+
+  Attributes:
+    style: one of `BEARD_STYLES`.
+    color: linear RGB.
+    length: relative to the style's own.
+    density: share of the style's strands.
+    curl: 0 straight to 1.
+  """
+
+  style: str
+  color: Color
+  length: float
+  density: float
+  curl: float
+
+
+@dataclasses.dataclass(frozen=True)
+class GlassesLook:
+  """Spectacles: a frame and temples; the lenses are not seen.
+
+  Attributes:
+    style: one of `GLASSES_STYLES`.
+    color: linear RGB of the frame.
+    rim: thickness of the rims seen from the front, mm.
+    size: of the lenses, relative to the style's own.
+    gloss: strength of the highlights: 0.3 plastic, 1 metal.
+  """
+
+  style: str
+  color: Color
+  rim: float
+  size: float
+  gloss: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Clothing:
   """The collar under the neck; never part of the matte.
 
@@ -160,6 +200,8 @@ class Look:
     hair: hair of the scalp.
     clothing: what the collar is made of.
     seed: of all irregular detail: freckles, strands, fibres.
+    beard: strands on chin and lip, or None.
+    glasses: spectacles, or None.
   """
 
   skin: SkinLook
@@ -168,6 +210,8 @@ class Look:
   hair: HairLook
   clothing: Clothing
   seed: int
+  beard: BeardLook | None = None
+  glasses: GlassesLook | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
