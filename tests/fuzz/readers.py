@@ -9,6 +9,16 @@ import pickle
 import numpy as np
 
 from sa0_jax.capture.capture import load_capture
+from sa0_jax.capture.importers import ImportOptions, import_captures
+from tests.capture.importers import (
+  test_folder,
+  test_gagavatar_track,
+  test_insta,
+  test_nersemble,
+  test_splattingavatar,
+  test_vhap,
+)
+from tests.capture.importers.truth import head
 from tests.head.conftest import _make_head
 from tests.refine.scenes import small_capture
 
@@ -178,6 +188,42 @@ def _read_video(path):
     frame.tobytes()
 
 
+def _foreign(folder, kind):
+  """What the importers' tests write, in their independent ways."""
+  if kind == 'folder':
+    scene = test_folder.scene.__wrapped__()
+    test_folder.write(folder, scene, test_folder.arrays_of(scene))
+  elif kind == 'gagavatar_track':
+    scene = test_gagavatar_track.scene.__wrapped__()
+    test_gagavatar_track.write(folder, scene, [f'clip_{i}' for i in range(3)])
+  elif kind == 'vhap':
+    test_vhap.write(folder, test_vhap.views.__wrapped__())
+  else:
+    module = {
+      'insta': test_insta,
+      'nersemble': test_nersemble,
+      'splattingavatar': test_splattingavatar,
+    }[kind]
+    module.write(folder, module.scene.__wrapped__())
+  return folder
+
+
+def _read_foreign(path, kind):
+  for imported in import_captures(kind, path, head(_EDITIONS[kind]), ImportOptions()):
+    for frame in imported.capture.frames:
+      frame.pixels.image.tobytes()
+
+
+_EDITIONS = {
+  'folder': 'mine',
+  'gagavatar_track': 'flame2020',
+  'insta': 'flame2020',
+  'nersemble': 'flame2023',
+  'splattingavatar': 'flame2020',
+  'vhap': 'flame2023',
+}
+
+
 READERS = {
   'avatar': (_avatar, _read_avatar),
   'capture_jpg': (functools.partial(_capture, image_format='jpg'), _read_capture),
@@ -194,6 +240,10 @@ READERS = {
   'uv_npz': (_uv_npz, _read_uv),
   'uv_obj': (_uv_obj, _read_uv),
   'video': (_video, _read_video),
+  **{
+    kind: (functools.partial(_foreign, kind=kind), functools.partial(_read_foreign, kind=kind))
+    for kind in _EDITIONS
+  },
 }
 
 # Damage that once got past a reader, by seed.
