@@ -77,10 +77,12 @@ class Plan(NamedTuple):
 
   def manifest(self) -> bytes:
     """What makes two builds the same build."""
+    config = dict(self.config.__dict__)
+    del config['max_bad_share']  # it decides whether there is a data set, not what is in it
     content: dict[str, Any] = {
       'format': 'sa0-data',
       'version': VERSION,
-      'config': self.config.__dict__,
+      'config': config,
       'head': {'name': self.head[0], 'fingerprint': self.head[1]},
       'width': self.size[0],
       'height': self.size[1],

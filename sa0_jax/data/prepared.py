@@ -16,6 +16,7 @@ from sa0_jax.data.index import FrameIndex, open_index
 from sa0_jax.data.records import CODES, decode_pixels
 
 _MAX_JSON_BYTES = 1 << 30
+_OTHER_FILES = 256  # that a training process may open meanwhile
 _ARRAYS = (*CODES, 'world_to_camera', 'intrinsics', 'face_box')
 
 
@@ -121,6 +122,7 @@ def open_prepared(folder: str | os.PathLike[str], split: str) -> PreparedData:
     ) from error
   if split not in splits:
     raise ValueError(f'{path}: has no split {split!r}, there are {", ".join(splits)}')
+  check_room_for_files(len(builder.info.splits[split].shard_lengths), str(path))
   if stored != count:
     raise ValueError(f'{path}: split {split!r} holds {stored} of {count} records; make it again')
   return PreparedData(
@@ -131,6 +133,29 @@ def open_prepared(folder: str | os.PathLike[str], split: str) -> PreparedData:
     open_index(path / 'sa0_index' / split, count),
     source,
   )
+
+
+def check_room_for_files(count: int, name: str) -> None:
+  """Makes room for so many more open files: each shard that was read from stays open.
+
+  Raises:
+    ValueError: this system does not allow as many.
+  """
+  try:
+    import resource
+  except ImportError:  # Windows has no such limit
+    return
+  allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+  there = len(os.listdir('/proc/self/fd')) if os.path.isdir('/proc/self/fd') else _OTHER_FILES
+  needed = there + count + _OTHER_FILES
+  if allowed == resource.RLIM_INFINITY or needed <= allowed:
+    return
+  if most != resource.RLIM_INFINITY and needed > most:
+    raise ValueError(
+      f'{name}: its {count} shards need {needed} open files, this system allows {most}: raise the '
+      'limit (ulimit -Hn), or prepare it with more --frames-per-shard'
+    )
+  resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
 
 
 def check_heads(datasets: list[PreparedData]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from sa0_jax.data.config import DataConfig
 from sa0_jax.data.pipeline import Run, make_batches
-from sa0_jax.data.prepared import open_prepared
+from sa0_jax.data.prepared import check_room_for_files, open_prepared
 from sa0_jax.data.records import decode_pixels, encode_image, encode_matte
 
 
@@ -113,6 +113,20 @@ def test_images_of_another_size_are_refused_before_they_are_decoded():
   for bad in ((huge, matte), (image, wide), (matte, matte), (image, image), (b'', b'')):
     with pytest.raises(ValueError, match='no JPEG or PNG of 8 x 8 px'):
       decode_pixels(*bad, (8, 8))
+
+
+def test_thousands_of_shards_find_room_or_an_error(monkeypatch):
+  resource = pytest.importorskip('resource')
+  asked = []
+  monkeypatch.setattr(resource, 'getrlimit', lambda _: (1024, 4096))
+  monkeypatch.setattr(resource, 'setrlimit', lambda _, limits: asked.append(limits))
+  check_room_for_files(100, 'x')
+  assert asked == []
+  check_room_for_files(2000, 'x')
+  [(allowed, most)] = asked
+  assert 2256 <= allowed <= most == 4096
+  with pytest.raises(ValueError, match=r'x: its 5000 shards need \d+ open files, .* allows 4096'):
+    check_room_for_files(5000, 'x')
 
 
 def test_the_layout_has_a_version(folder):

@@ -165,3 +165,16 @@ def test_importing_the_package_loads_nothing_heavy():
     [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True
   )
   assert done.stdout.split() == []
+
+
+def test_only_data_needs_the_data_libraries():
+  """Rendering, refining and the network run where neither grain nor TFDS is installed."""
+  program = (
+    'import sys\n'
+    "for name in ('grain', 'tensorflow_datasets', 'array_record'): sys.modules[name] = None\n"
+    'import sa0_jax.refine.loop, sa0_jax.render, sa0_jax.train.step, sa0_jax.train.inspect\n'
+    'from sa0_jax.configs import base\n'
+    'from sa0_jax.cli.main import build_parser\n'
+    'build_parser(), base.get_config()\n'
+  )
+  subprocess.run([sys.executable, '-c', program], cwd=ROOT, check=True)
