@@ -77,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--workers',
     metavar='N',
     type=options.positive,
-    help='subjects filmed at once (default: processors); each takes about 0.7 GB',
+    help='subjects filmed at once (default: processors); each takes about 0.8 GB',
   )
   options.add_json(parser)
   parser.set_defaults(run=run)

@@ -17,6 +17,7 @@ from sa0_jax.capture.studio.light import sample_light
 from sa0_jax.capture.studio.performance import sample_performance
 from sa0_jax.capture.studio.posing import pose_figures
 from sa0_jax.capture.studio.sensor import Sensor, expose
+from sa0_jax.capture.studio.sheet import people_sheet
 from sa0_jax.capture.studio.subject import GLASSES_STYLES, Subject, sample_subject
 from sa0_jax.geometry.rotations import axis_angle_to_matrix
 from sa0_jax.head.lbs import pose_head
@@ -254,3 +255,11 @@ def test_a_perfect_sensor_changes_nothing_and_each_fault_does_what_it_says() -> 
   assert abs(soft.sum() / matte.sum() - 1) < 1e-3
   assert (shot(quality=30)[0] != plain).any()
   assert np.abs(shot(quality=95)[0].astype(int) - plain).max() < 8
+
+
+def test_a_sheet_has_a_column_a_person_and_a_row_a_moment() -> None:
+  people = [varied(seed=seed, resolution=24, hair='bald') for seed in (2, 3)]
+  sheet = people_sheet(people, [0, 2])
+  assert sheet.shape == (48, 48, 3)
+  assert (sheet[:24] != sheet[24:]).any()
+  assert (sheet[:, :24] != sheet[:, 24:]).any()

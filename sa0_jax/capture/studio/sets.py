@@ -10,6 +10,7 @@ A subject depends on its seed and the description alone: not on the others, the 
 are made at once.
 """
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -17,7 +18,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -287,9 +288,10 @@ def build_set(
       jobs.append(_Job(config, str(place), wanted.image_format))
   count = min(workers or os.cpu_count() or 1, max(len(jobs), 1))
   try:
-    for done, _ in enumerate(_finished(jobs, count), 1):
-      if progress is not None:
-        progress(done * wanted.pictures, len(jobs) * wanted.pictures)
+    with contextlib.closing(_finished(jobs, count)) as finished:
+      for done, _ in enumerate(finished, 1):
+        if progress is not None:
+          progress(done * wanted.pictures, len(jobs) * wanted.pictures)
   finally:
     _sweep(Path(folder), {Path(job.place).name for job in jobs})
   return BuildReport(len(jobs), len(chosen) - len(jobs), len(jobs) * wanted.pictures)
@@ -305,9 +307,9 @@ class _Job:
   threads: int | None = 1
 
 
-def _finished(jobs: list[_Job], workers: int) -> Iterator[None]:
+def _finished(jobs: list[_Job], workers: int) -> Generator[None, None, None]:
   """Does the jobs; gives one item for each that is done."""
-  if workers == 1:
+  if workers == 1 and _has_processor():
     for job in jobs:
       _make(dataclasses.replace(job, threads=None))
       yield
@@ -332,6 +334,16 @@ def _finished(jobs: list[_Job], workers: int) -> Iterator[None]:
           'with fewer workers'
         ) from error
       raise
+
+
+def _has_processor() -> bool:
+  """Whether JAX may use the processor in this process; JAX_PLATFORMS may leave it out."""
+  import jax
+
+  try:
+    return bool(jax.local_devices(backend='cpu'))
+  except RuntimeError:
+    return False
 
 
 def _prepare_worker() -> None:
