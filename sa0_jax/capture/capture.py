@@ -109,22 +109,27 @@ class FileImages:
     return len(self.names)
 
   def load(self, position: int) -> ImagePair:
-    """Reads one frame.
+    """Reads one frame; errors as `load_stored`."""
+    return self.load_stored(position).pixels
+
+  def load_stored(self, position: int) -> StoredPair:
+    """Reads one frame with its files.
 
     Raises:
       FileNotFoundError: a file is missing.
       ValueError: a file is no image, or has another size than capture.json says.
     """
     image_name, matte_name = self.names[position]
-    image = image_files.read_color(self.folder / image_name)
-    matte = image_files.read_gray(self.folder / matte_name)
+    files = [image_files.read_file(self.folder / name) for name in (image_name, matte_name)]
+    image = image_files.decode_color(files[0], str(self.folder / image_name))
+    matte = image_files.decode_gray(files[1], str(self.folder / matte_name))
     for name, array in ((image_name, image), (matte_name, matte)):
       if array.shape[:2] != self.size[::-1]:
         raise ValueError(
           f'{self.folder / name}: is {array.shape[1]} x {array.shape[0]} px, '
           f'capture.json says {self.size[0]} x {self.size[1]}'
         )
-    return ImagePair(image, matte)
+    return StoredPair(ImagePair(image, matte), *files)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -309,12 +314,12 @@ class Capture:
 
 def _write_picture(stem: Path, pixels: np.ndarray, stored: bytes | None, suffix: str) -> str:
   """Writes a picture, its file copied where there is one; returns the name."""
-  known = image_files.stored_size(stored) if stored is not None else None
-  if stored is None or known is None or known[1:] != pixels.shape[1::-1]:
+  known = image_files.stored_header(stored) if stored is not None else None
+  if stored is None or known is None or (known.height, known.width) != pixels.shape[:2]:
     path = stem.with_name(f'{stem.name}.{suffix}')
     image_files.write(path, pixels)
     return path.name
-  path = stem.with_name(f'{stem.name}.{known[0]}')
+  path = stem.with_name(f'{stem.name}.{known.suffix}')
   path.write_bytes(stored)  # into a folder that only appears once it is complete
   return path.name
 

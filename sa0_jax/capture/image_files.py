@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,7 +15,8 @@ _MAX_PIXELS = 1 << 27
 JPEG_QUALITY = 95
 # PNG compression 3: a third of the time of the default at nearly its size.
 _PNG_COMPRESSION = 3
-_PIXELS = 0xDA  # JPEG marker: start of scan
+# JPEG markers: start of scan; Exif, which may say that the picture is to be turned.
+_PIXELS, _EXIF = 0xDA, 0xE1
 
 
 def read_color(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 3']:
@@ -76,18 +78,34 @@ def decode_alpha(
   return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(pixels[..., 3])
 
 
-def stored_size(data: bytes) -> tuple[str, int, int] | None:
-  """What the head of a png or jpg file says, without decoding it.
+class StoredHeader(NamedTuple):
+  """What the head of an image file says.
 
-  Returns:
-    'png' or 'jpg', width and height; None for every other format and for damaged heads.
+  Attributes:
+    suffix: 'png' or 'jpg'.
+    width: px.
+    height: px.
+    plain: a JPEG of three channels of eight bits that nothing turns: every decoder shows the same.
   """
+
+  suffix: str
+  width: int
+  height: int
+  plain: bool
+
+
+def stored_header(data: bytes) -> StoredHeader | None:
+  """Reads the head of a png or jpg file; None for every other format and for damaged heads."""
   if data[:8] == b'\x89PNG\r\n\x1a\n' and data[12:16] == b'IHDR' and len(data) >= 24:
-    return 'png', int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+    width, height = (int.from_bytes(data[k : k + 4], 'big') for k in (16, 20))
+    return StoredHeader('png', width, height, plain=False)
+  turned = False
   for position, marker in _jpeg_segments(data):
-    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(data):
+    turned |= marker == _EXIF
+    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 10 <= len(data):
       height, width = (int.from_bytes(data[position + k : position + k + 2], 'big') for k in (5, 7))
-      return 'jpg', width, height
+      common = marker <= 0xC2 and data[position + 4] == 8 and data[position + 9] == 3
+      return StoredHeader('jpg', width, height, common and not turned)
   return None
 
 
@@ -106,7 +124,9 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _is_cut_off(data: bytes) -> bool:
-  """Whether a JPEG file lacks its end. Decoders fill what is missing with grey and say nothing."""
+  """Whether a file lacks its end. Decoders fill what is missing with grey and say nothing."""
+  if data[:4] == b'\x89PNG':
+    return b'IEND' not in data[-64:]
   begin = next((p for p, marker in _jpeg_segments(data) if marker == _PIXELS), None)
   return begin is not None and data.find(b'\xff\xd9', begin) < 0
 
@@ -114,11 +134,11 @@ def _is_cut_off(data: bytes) -> bool:
 def _decode(data: bytes, source: str, flags: int) -> np.ndarray:
   import cv2
 
-  head = stored_size(data)
+  head = stored_header(data)
   # Before decoding: a few bytes must not become gigabytes.
-  if head is not None and head[1] * head[2] > _MAX_PIXELS:
+  if head is not None and head.width * head.height > _MAX_PIXELS:
     raise ValueError(f'{source}: more than {_MAX_PIXELS} pixels')
-  if head is not None and head[0] == 'jpg' and _is_cut_off(data):
+  if head is not None and _is_cut_off(data):
     raise ValueError(f'{source}: not a whole image: the file is cut off')
   buffer = np.frombuffer(data, np.uint8)
   try:

@@ -6,7 +6,6 @@ Records are serialised `tf.train.Example`s, which TFDS writes and reads without 
 import dataclasses
 import io
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,7 +13,8 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float, UInt8
 from tensorflow_datasets.proto import tf_example_pb2
 
-from sa0_jax.capture.capture import Capture, FileImages, ImagePair
+from sa0_jax.capture import image_files
+from sa0_jax.capture.capture import Capture, FileImages, ImagePair, StoredImages
 from sa0_jax.head.model import HeadCodes, HeadModel
 
 CODES = tuple(field.name for field in dataclasses.fields(HeadCodes))
@@ -117,14 +117,11 @@ def _images(
 ) -> tuple[bytes, bytes]:
   """Image as JPEG, matte as PNG."""
   source = capture.source
-  stored = b''
   try:
-    if isinstance(source, FileImages):
-      for name in source.names[position]:
-        _check_complete(source.folder / name)
-    image, matte = source.load(position)
-    if isinstance(source, FileImages) and source.names[position][0].endswith(('.jpg', '.jpeg')):
-      stored = (source.folder / source.names[position][0]).read_bytes()
+    if isinstance(source, StoredImages):
+      (image, matte), stored, _ = source.load_stored(position)
+    else:
+      (image, matte), stored = source.load(position), None
   except (OSError, ValueError) as error:
     # Without the place on this machine: the report is part of the data set.
     where = f'{source.folder}/' if isinstance(source, FileImages) else ''
@@ -133,49 +130,9 @@ def _images(
     raise BadFrameError('the matte is empty')
   if size != (capture.width, capture.height):
     image, matte = resize(ImagePair(image, matte), size)
-  elif (header := _jpeg_header(stored)) is not None and header.plain:
+  elif stored and (header := image_files.stored_header(stored)) is not None and header.plain:
     return stored, encode_matte(matte)  # no second loss
   return encode_image(image, quality), encode_matte(matte)
-
-
-def _check_complete(path: Any) -> None:
-  """Raises ValueError for a file cut short, which decoders fill up with grey."""
-  data = path.read_bytes() if path.is_file() else b''  # the reader says what is missing
-  # Within compressed data no byte 0xff stands before 0xd9.
-  cut = data[:2] == b'\xff\xd8' and b'\xff\xd9' not in data[len(data) // 2 :]
-  cut |= data[:4] == b'\x89PNG' and b'IEND' not in data[-64:]
-  if cut:
-    raise ValueError(f'{path}: the file is cut short')
-
-
-class _Header(NamedTuple):
-  """What the first bytes of an image say, before anything is allocated for it."""
-
-  size: tuple[int, int]  # width, height
-  plain: bool  # three channels of eight bits, and nothing that turns the picture
-
-
-def _jpeg_header(data: bytes) -> _Header | None:
-  """None where it is no JPEG."""
-  if data[:2] != b'\xff\xd8':
-    return None
-  position, turned = 2, False
-  while position + 10 <= len(data) and data[position] == 0xFF:
-    marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], 'big')
-    turned |= marker == 0xE1  # Exif may say so
-    if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-      height, width = (int.from_bytes(data[position + n : position + n + 2], 'big') for n in (5, 7))
-      common = marker in (0xC0, 0xC1, 0xC2) and data[position + 4] == 8 and data[position + 9] == 3
-      return _Header((width, height), common and not turned)
-    position += 2 + length
-  return None
-
-
-def _png_size(data: bytes) -> tuple[int, int] | None:
-  """None where it is no PNG."""
-  if data[:8] != b'\x89PNG\r\n\x1a\n' or data[12:16] != b'IHDR':
-    return None
-  return int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
 
 
 def resize(pixels: ImagePair, size: tuple[int, int]) -> ImagePair:
@@ -206,8 +163,8 @@ def decode_pixels(image: bytes, matte: bytes, size: tuple[int, int]) -> ImagePai
   Raises:
     ValueError: one of them is damaged or of another size.
   """
-  header = _jpeg_header(image)
-  if header is None or header.size != size or _png_size(matte) != size:
+  heads = [image_files.stored_header(data) for data in (image, matte)]
+  if [head and head[:3] for head in heads] != [('jpg', *size), ('png', *size)]:
     raise ValueError(f'image or matte is no JPEG or PNG of {size[0]} x {size[1]} px')
   flags = cv2.IMREAD_IGNORE_ORIENTATION
   color = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB | flags)

@@ -142,7 +142,7 @@ def test_other_damage_is_named(folder):
   edit_header(folder, lambda h: h.update(width=20))
   image = folder / 'images' / '000001.png'
   image.write_bytes(image.read_bytes()[:40])
-  with pytest.raises(ValueError, match='not a readable image'):
+  with pytest.raises(ValueError, match='not a whole image'):
     load_capture(folder).frames[1]
   image.unlink()
   with pytest.raises(FileNotFoundError, match='no such image'):
@@ -225,3 +225,21 @@ def test_files_are_copied_as_they_are_and_encoded_where_they_cannot_be(tmp_path)
       np.testing.assert_array_equal(loaded.frames[1].pixels.image, image)
   dataclasses.replace(make_capture(), source=StoredNoise()).save(tmp_path / 'plain')
   np.testing.assert_array_equal(load_capture(tmp_path / 'plain').frames[0].pixels.matte, matte)
+
+
+def test_a_capture_from_a_folder_keeps_its_files(tmp_path):
+  """Saved again in part, JPEG images do not lose a second time."""
+  make_capture().save(tmp_path / 'a', image_format='jpg')
+  load_capture(tmp_path / 'a').select([2, 1]).save(tmp_path / 'b')
+  for new, old in ((0, 2), (1, 1)):
+    for kind, suffix in (('images', 'jpg'), ('mattes', 'png')):
+      copied = tmp_path / 'b' / kind / f'{new:06d}.{suffix}'
+      assert copied.read_bytes() == (tmp_path / 'a' / kind / f'{old:06d}.{suffix}').read_bytes()
+
+
+def test_an_image_cut_off_is_named(tmp_path):
+  make_capture().save(tmp_path / 'a')
+  path = tmp_path / 'a' / 'mattes' / '000001.png'
+  path.write_bytes(path.read_bytes()[:-20])
+  with pytest.raises(ValueError, match=r'000001\.png: not a whole image'):
+    load_capture(tmp_path / 'a').frames[1]

@@ -193,9 +193,9 @@ def test_bad_frames_are_named_and_left_out(captures, tmp_path):
   config = dataclasses.replace(CONFIG, max_bad_share=0.2)
   report = prepare(folder, tmp_path / 'a', SPLITS, config)
   first, second, third, fourth = report.bad_frames
-  assert first == 'p0, frame 102: images/000002.jpg: the file is cut short'
+  assert first == 'p0, frame 102: images/000002.jpg: not a whole image: the file is cut off'
   assert second == 'p1, frame 100: mattes/000000.png: no such image'
-  assert third == 'p2, frame 103: mattes/000003.png: the file is cut short'
+  assert third == 'p2, frame 103: mattes/000003.png: not a whole image: the file is cut off'
   assert fourth == 'p2, frame 104: the matte is empty'
   assert report.splits['train']['frames'] == 17
   data = open_prepared(report.path, 'train')

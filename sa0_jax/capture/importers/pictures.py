@@ -223,9 +223,9 @@ def check_size(pixels: np.ndarray, size: tuple[int, ...], label: str) -> None:
 def first_size(picture: Picture) -> tuple[int, int]:
   """Width and height of a picture; only files other than png and jpg are decoded for it."""
   data = picture.read()
-  known = image_files.stored_size(data)
+  known = image_files.stored_header(data)
   if known is not None:
-    return known[1:]
+    return known.width, known.height
   return image_files.decode_color(data, picture.label).shape[1::-1]
 
 
