@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -89,6 +89,21 @@ def read_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
         header = stream.read(_MAX_HEADER)
       shapes[name] = _parse_header(header, info.file_size, f'{path}: {name!r}').shape
     return shapes
+
+
+def map_array(path: str | os.PathLike[str]) -> np.ndarray:
+  """An .npy file as a read-only array that is mapped into memory, not read.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is damaged, or holds anything but numbers.
+  """
+  with open(path, 'rb') as file:
+    header = _parse_header(file.read(_MAX_HEADER), os.stat(path).st_size, str(path))
+  if 0 in header.shape:  # nothing can be mapped
+    return np.zeros(header.shape, header.dtype)
+  order: Literal['F', 'C'] = 'F' if header.fortran else 'C'
+  return np.memmap(path, header.dtype, 'r', header.size, header.shape, order)
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:

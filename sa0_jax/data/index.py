@@ -118,10 +118,7 @@ def open_index(folder: str | os.PathLike[str], count: int) -> FrameIndex:
     path = Path(folder) / f'{name}.npy'
     if not path.is_file():
       raise FileNotFoundError(f'{path}: missing; make the data set again with `sa0 prepare`')
-    try:
-      array = np.load(path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-      raise ValueError(f'{path}: damaged ({error})') from error
+    array = archive.map_array(path)
     kind, dimensions = ('f4', 2) if name in ('direction', 'expression') else ('i4', 1)
     fits = array.dtype.str == f'<{kind}' and array.ndim == dimensions and len(array) == count
     if not fits or (name == 'direction' and array.shape[1] != 3):

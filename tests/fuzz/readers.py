@@ -188,6 +188,50 @@ def _read_video(path):
     frame.tobytes()
 
 
+def _studio_set(folder):
+  from sa0_jax.capture.studio import StudioSet, describe_set
+
+  return describe_set(StudioSet(seeds=((0, 5), (9, 12))), folder / 'set')
+
+
+def _read_studio_set(path):
+  from sa0_jax.capture.studio import read_set
+
+  return list(read_set(path).all_seeds())
+
+
+def _split(folder):
+  from sa0_jax.capture.splits import Split
+
+  split = Split(train=np.arange(3), val=np.arange(3, 4), test=np.arange(4, 6))
+  (folder / 'split.json').write_bytes(split.to_bytes())
+  return folder
+
+
+def _read_split(folder):
+  from sa0_jax.capture.splits import read_split
+
+  return read_split(folder, 6)
+
+
+def _prepared(folder):
+  from sa0_jax.data.config import BuildConfig
+  from tests.data import scenes
+
+  captures = scenes.save_captures(folder.parent / 'captures', 2, instants=3)
+  splits = {'train': ['p0', 'p1']}
+  scenes.prepare(captures, folder, splits, BuildConfig('sa0_monocular', frames_per_shard=3))
+  return folder / 'sa0_monocular'
+
+
+def _read_prepared(path):
+  from sa0_jax.data.prepared import open_prepared
+
+  data = open_prepared(path, 'train')
+  for row in range(len(data)):
+    data.read(row)
+
+
 def _foreign(folder, kind):
   """What the importers' tests write, in their independent ways."""
   if kind == 'folder':
@@ -236,7 +280,10 @@ READERS = {
   'pickle': (_python2_pickle, _read_pickle),
   'pth_legacy': (functools.partial(_pth, legacy=True), _read_pth),
   'pth_zip': (functools.partial(_pth, legacy=False), _read_pth),
+  'prepared': (_prepared, _read_prepared),
   'safetensors': (_safetensors, _read_safetensors),
+  'split': (_split, _read_split),
+  'studio_set': (_studio_set, _read_studio_set),
   'uv_npz': (_uv_npz, _read_uv),
   'uv_obj': (_uv_obj, _read_uv),
   'video': (_video, _read_video),
@@ -247,4 +294,4 @@ READERS = {
 }
 
 # Damage that once got past a reader, by seed.
-FOUND = {'avatar': [91], 'head': [174], 'pth_legacy': [390], 'video': [146]}
+FOUND = {'avatar': [91], 'head': [174], 'prepared': [5], 'pth_legacy': [390], 'video': [146]}
