@@ -19,6 +19,7 @@ demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
 	$(BIN)/sa0 demo --out $(OUT)
 
 test: $(VENV)/.installed-dev  ## the suite
+	$(BIN)/python -m tests.machine_code
 	$(PYTEST) -n $(WORKERS) -m "$(DEFAULT)"
 
 test-slow: $(VENV)/.installed-dev  ## tests that take minutes

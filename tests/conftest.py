@@ -8,6 +8,9 @@ import jax
 import jaxtyping
 import pytest
 
+from tests import machine_code
+
+machine_code.share()
 # Tile sizes that the user of this machine has tuned are not what is tested.
 os.environ['SA0_TUNING'] = os.path.join(tempfile.gettempdir(), 'sa0-nothing-tuned', 'tuning.json')
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.spatial.transform import Rotation
 
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.face_evidence import FaceEvidence, face_evidence
@@ -298,8 +297,10 @@ def _rates(
   return turn, distance / np.minimum(width[1:], width[:-1]) / seconds
 
 
-def _head_rotations(capture: Capture) -> Rotation:
-  """Of the head in the camera: some formats move the one, some the other."""
+def _head_rotations(capture: Capture) -> Any:
+  """Of the head in the camera, SciPy's: some formats move the one, some the other."""
+  from scipy.spatial.transform import Rotation  # here: it takes long to import
+
   codes, view = capture.codes, np.asarray(capture.camera.world_to_camera)[:, :3, :3]
   head = Rotation.from_rotvec(codes.rotation) * Rotation.from_rotvec(codes.neck)
   return Rotation.from_matrix(view) * head
