@@ -36,6 +36,9 @@ def read_uv(
     if set(arrays) != {'vt', 'ft'}:
       raise ValueError(f"{source}: no UV unwrap: it needs the arrays 'vt' and 'ft'")
     vt, ft = arrays['vt'], arrays['ft']
+  if vt.dtype.kind == 'f':
+    with np.errstate(over='ignore'):  # what overflows becomes infinite, and the check names it
+      vt = vt.astype(np.float32)
   if vt.ndim != 2 or vt.shape[1] != 2 or vt.dtype.kind != 'f' or not np.isfinite(vt).all():
     raise ValueError(f"{source}: 'vt' must be finite numbers of shape (t, 2), got {vt.shape}")
   if ft.ndim != 2 or ft.shape[1] != 3 or ft.dtype.kind not in 'iu' or len(ft) > len(faces):
@@ -46,7 +49,7 @@ def read_uv(
   if ft.size and (ft.min() < 0 or ft.max() >= len(vt)):
     raise ValueError(f"{source}: 'ft' refers to UV vertices that are not in 'vt'")
   missing = np.full((len(faces) - len(ft), 3), -1, np.int32)
-  return vt.astype(np.float32), np.concatenate([ft.astype(np.int32), missing])
+  return vt, np.concatenate([ft.astype(np.int32), missing])
 
 
 def _read_obj(

@@ -294,4 +294,11 @@ READERS = {
 }
 
 # Damage that once got past a reader, by seed.
-FOUND = {'avatar': [91], 'head': [174], 'prepared': [5], 'pth_legacy': [390], 'video': [146]}
+FOUND = {
+  'avatar': [91],
+  'head': [174],
+  'prepared': [5],
+  'pth_legacy': [390],
+  'uv_obj': [8477],
+  'video': [146],
+}
