@@ -32,6 +32,7 @@ from sa0_jax.head.model import HeadCodes, HeadModel
 FORMAT = 'sa0-capture'
 VERSION = 1
 _MAX_JSON_BYTES = 1 << 26
+_MAX_NUMBER = 1 << 53
 _MAX_TRACKING_BYTES = 1 << 32
 _CODE_NAMES = tuple(f.name for f in dataclasses.fields(HeadCodes))
 
@@ -440,7 +441,16 @@ def _read_header(folder: Path) -> dict[str, Any]:
   entry_fields = {'id': int, 'time': (int, float), 'view': int, 'image': str, 'matte': str}
   for position, entry in enumerate(header['frames']):
     _check_fields(entry, entry_fields, f'{path}: frame {position}')
+    if max(abs(entry['id']), abs(entry['view'])) > _MAX_NUMBER or not _is_usual(entry['time']):
+      raise ValueError(f'{path}: frame {position}: id, view or time is no usable number')
+  if not _is_usual(header['fps']) or header['fps'] <= 0:
+    raise ValueError(f'{path}: fps must be positive, got {header["fps"]}')
   return header
+
+
+def _is_usual(number: float) -> bool:
+  """Whether a number is finite and fits where numbers go; whole ones may have any length here."""
+  return abs(number) <= _MAX_NUMBER
 
 
 def _check_fields(table: Any, fields: dict[str, Any], source: str) -> None:

@@ -187,8 +187,9 @@ def checked_landmarks(
   _check_range(face, 0, num_faces, 'face', source)
   if len(np.unique(index)) != points:
     raise ValueError(f'{source} has a point twice')
-  # NaN fails the comparison too.
-  if not (np.abs(barycentric.sum(axis=1) - 1) < 1e-3).all():
+  with np.errstate(invalid='ignore', over='ignore'):
+    total = barycentric.sum(axis=1)
+  if not (np.abs(total - 1) < 1e-3).all():  # NaN fails the comparison too
     raise ValueError(f'{source} has barycentric weights that do not sum to 1')
   return LandmarkEmbedding(index, face, barycentric)
 

@@ -243,3 +243,20 @@ def test_an_image_cut_off_is_named(tmp_path):
   path.write_bytes(path.read_bytes()[:-20])
   with pytest.raises(ValueError, match=r'000001\.png: not a whole image'):
     load_capture(tmp_path / 'a').frames[1]
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda h: h['frames'][1].update(id=10**30),
+    lambda h: h['frames'][1].update(view=-(10**30)),
+    lambda h: h['frames'][1].update(time=float('inf')),
+    lambda h: h.update(fps=0.0),
+    lambda h: h.update(fps=float('nan')),
+  ],
+)
+def test_numbers_that_fit_nowhere_are_named(folder, change):
+  """Found by fuzzing: an OverflowError came out."""
+  edit_header(folder, change)
+  with pytest.raises(ValueError, match=r'no usable number|fps must be positive'):
+    load_capture(folder)

@@ -296,7 +296,8 @@ READERS = {
 # Damage that once got past a reader, by seed.
 FOUND = {
   'avatar': [91],
-  'head': [174],
+  'capture_png': [1596],
+  'head': [174, 1848],
   'prepared': [5],
   'pth_legacy': [390],
   'uv_obj': [8477],
