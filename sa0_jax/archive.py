@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import math
 import os
 import re
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -106,6 +107,22 @@ def map_array(path: str | os.PathLike[str]) -> np.ndarray:
   return np.memmap(path, header.dtype, 'r', header.size, header.shape, order)
 
 
+def read_json(path: str | os.PathLike[str], max_bytes: int) -> Any:
+  """The value in a JSON file.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is damaged, or larger than `max_bytes`.
+  """
+  path = Path(path)
+  if path.stat().st_size > max_bytes:
+    raise ValueError(f'{path}: larger than {max_bytes} bytes')
+  try:
+    return json.loads(path.read_bytes())
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{path}: damaged ({error})') from error
+
+
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
   """Writes arrays as a .npz file, atomically; equal arrays give equal files."""
   with atomic_write(path) as file, zipfile.ZipFile(file, 'w') as archive:
@@ -113,6 +130,11 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray])
       info = zipfile.ZipInfo(f'{name}.npy', date_time=_EPOCH)
       with archive.open(info, 'w', force_zip64=True) as member:
         np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def folder_name(name: str) -> str:
+  """A name out of a file as that of a folder: letters, digits and -+_. stay, no leading dot."""
+  return re.sub(r'[^A-Za-z0-9._+-]', '_', name)[:200].lstrip('.') or '_'
 
 
 @contextlib.contextmanager

@@ -419,12 +419,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
     raise FileNotFoundError(
       f'{folder}: no capture.json here; captures are made by `sa0 track`, `sa0 demo` or importers'
     )
-  if path.stat().st_size > _MAX_JSON_BYTES:
-    raise ValueError(f'{path}: larger than {_MAX_JSON_BYTES} bytes')
-  try:
-    header = json.loads(path.read_bytes())
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'{path}: damaged ({error})') from error
+  header = archive.read_json(path, _MAX_JSON_BYTES)
   if not isinstance(header, dict) or header.get('format') != FORMAT:
     raise ValueError(f'{path}: not a capture file')
   if header.get('version') != VERSION:

@@ -100,12 +100,7 @@ def read_split(path: str | os.PathLike[str], num_frames: int) -> Split | None:
       return None
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such split file')
-  if path.stat().st_size > _MAX_BYTES:
-    raise ValueError(f'{path}: larger than {_MAX_BYTES} bytes')
-  try:
-    table = json.loads(path.read_bytes())
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'{path}: damaged ({error})') from error
+  table = archive.read_json(path, _MAX_BYTES)
   if not isinstance(table, dict) or table.get('format') != FORMAT:
     raise ValueError(f'{path}: not a split file')
   if table.get('version') != VERSION:

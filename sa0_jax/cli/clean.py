@@ -41,14 +41,15 @@ def run(args: argparse.Namespace) -> int:
 
   settings = options.read_settings(args, HygieneConfig)
   capture = load_capture(args.capture)
-  report_path = options.check_output(args.out / f'{capture.name}.clean.json')
+  name = archive.folder_name(capture.name)  # a text out of a file
+  report_path = options.check_output(args.out / f'{name}.clean.json')
   with ProgressLine('clean') as line:
     head = load_head(args.head or capture.head_name)
     line.restart()
     result = clean(capture, head, settings, line.count)
     for clip in result.clips:
       line.write(f'writing {clip.name}: {len(clip)} frames')
-      clip.save(args.out / clip.name)
+      clip.save(args.out / archive.folder_name(clip.name))
   report = result.report()
   with archive.atomic_write(report_path) as file:
     file.write((json.dumps(report, indent=2) + '\n').encode())

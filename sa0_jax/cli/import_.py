@@ -77,11 +77,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
   """Runs `sa0 import`; errors are raised as ValueError or OSError."""
+  from sa0_jax import archive
   from sa0_jax.capture.importers import (
     ImportOptions,
     chosen,
     find_captures,
-    folder_name,
     head_for,
   )
   from sa0_jax.head.registry import load_head
@@ -102,7 +102,9 @@ def run(args: argparse.Namespace) -> int:
     every = find_captures(args.format, args.path, wanted)
     found = chosen(every, args.path, wanted)
     # Where things go must not depend on how many of them are asked for.
-    folders = [args.out / folder_name(item.name) if len(every) > 1 else args.out for item in found]
+    folders = [
+      args.out / archive.folder_name(item.name) if len(every) > 1 else args.out for item in found
+    ]
     if len(set(folders)) != len(folders):
       raise ValueError(
         f'{args.path}: two names in it give one folder name; import them with --only'

@@ -42,6 +42,7 @@ REPORT = 'sa0_report.json'
 # One record each: random access reads nothing else. JPEG and PNG cannot be compressed further.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _CHUNK = 64  # frames whose boxes are computed at once; one program for all captures
+MAX_JSON_BYTES = 1 << 30  # of a manifest or a report
 _NAMED = 5  # bad frames in an error message
 _DESCRIPTION = (
   'Frames of tracked head captures: colour as filmed, matte, codes of a FLAME-format head model, '
@@ -399,13 +400,13 @@ def read_report(folder: Path) -> BuildReport:
   path = folder / REPORT
   if not path.is_file():
     raise FileNotFoundError(f'{path}: missing; make the data set again with `sa0 prepare`')
+  content: dict[str, Any] = archive.read_json(path, MAX_JSON_BYTES)
   try:
-    content: dict[str, Any] = json.loads(path.read_bytes())
     return BuildReport(
       str(folder),
       dict(content['splits']),
       tuple(content['bad_frames']),
       tuple(content['unlisted']),
     )
-  except (ValueError, KeyError, TypeError, RecursionError) as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{path}: damaged ({error})') from error

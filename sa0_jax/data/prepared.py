@@ -1,7 +1,6 @@
 """A prepared data set, opened for reading."""
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from sa0_jax import archive
 from sa0_jax.capture.capture import ImagePair
-from sa0_jax.data.build import MANIFEST
+from sa0_jax.data.build import MANIFEST, MAX_JSON_BYTES
 from sa0_jax.data.config import VERSION
 from sa0_jax.data.index import FrameIndex, open_index
 from sa0_jax.data.records import CODES, decode_pixels
 
-_MAX_JSON_BYTES = 1 << 30
 _OTHER_FILES = 256  # that a training process may open meanwhile
 _ARRAYS = (*CODES, 'world_to_camera', 'intrinsics', 'face_box')
 
@@ -173,16 +172,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
   file = path / MANIFEST
   if not file.is_file():
     raise FileNotFoundError(f'{path}: no data set here; make one with `sa0 prepare`')
-  if file.stat().st_size > _MAX_JSON_BYTES:
-    raise ValueError(f'{file}: larger than {_MAX_JSON_BYTES} bytes')
+  content = archive.read_json(file, MAX_JSON_BYTES)
   try:
-    content = json.loads(file.read_bytes())
     fits = (
       content['format'] == 'sa0-data'
       and all(isinstance(content['head'][name], str) for name in ('name', 'fingerprint'))
       and all(0 < content[name] < 1 << 15 for name in ('width', 'height'))
     )
-  except (ValueError, KeyError, TypeError, RecursionError) as error:
+  except (KeyError, TypeError) as error:
     raise ValueError(f'{file}: damaged ({error})') from error
   if not fits or content.get('version') != VERSION:
     raise ValueError(

@@ -1,5 +1,6 @@
 """`sa0 clean`: clips and their report on disk."""
 
+import dataclasses
 import json
 
 from sa0_jax.capture.capture import load_capture
@@ -25,3 +26,14 @@ def test_clips_and_report_are_written(sa0, tmp_path):
   code, output, _ = sa0(*words, '--json')
   assert code == 0
   assert json.loads(output) == report
+
+
+def test_a_name_that_leaves_the_folder_stays_inside(sa0, tmp_path):
+  """The name of a capture is a text in its file, and the file may be somebody else's."""
+  capture = dataclasses.replace(small_capture(12, 96), name='../../gone/x')
+  capture.save(tmp_path / 'c')
+  code, _, _ = sa0('clean', tmp_path / 'c', '--out', tmp_path / 'a' / 'b' / 'clips', *WORDS)
+  assert code == 0
+  made = sorted(p.name for p in (tmp_path / 'a' / 'b' / 'clips').iterdir())
+  assert made == ['_.._gone_x.clean.json', '_.._gone_x_00']
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['a', 'c']

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from sa0_jax.archive import folder_name
 from sa0_jax.capture.capture import load_capture
 from sa0_jax.capture.importers import FORMATS as IMPORTERS
-from sa0_jax.capture.importers import folder_name
 from sa0_jax.capture.splits import read_split
 from sa0_jax.cli.import_ import FORMATS
 from sa0_jax.head.files import save_head

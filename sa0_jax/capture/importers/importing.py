@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -167,8 +166,3 @@ def save_imported(
 
   with ReadAhead(imported.capture.source, count) as source:
     dataclasses.replace(imported.capture, source=source).save(folder, split=imported.split)
-
-
-def folder_name(name: str) -> str:
-  """A capture's name as the name of a folder: letters, digits and -+_. stay, no leading dot."""
-  return re.sub(r'[^A-Za-z0-9._+-]', '_', name)[:200].lstrip('.') or '_'

@@ -188,13 +188,7 @@ def read_set(path: str | os.PathLike[str]) -> StudioSet:
   path = path / MANIFEST if path.is_dir() else path
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such description; `sa0 studio` writes one')
-  if path.stat().st_size > _MAX_BYTES:
-    raise ValueError(f'{path}: larger than {_MAX_BYTES} bytes')
-  try:
-    table = json.loads(path.read_bytes())
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'{path}: damaged ({error})') from error
-  return StudioSet.from_json(table, str(path))
+  return StudioSet.from_json(archive.read_json(path, _MAX_BYTES), str(path))
 
 
 def describe_set(wanted: StudioSet, folder: str | os.PathLike[str]) -> Path:
