@@ -222,6 +222,12 @@ class Capture:
       self.height,
     )
 
+  def head_rotations(self) -> Any:
+    """How the head stands in the world in each frame, neck included; SciPy's `Rotation`."""
+    from scipy.spatial.transform import Rotation  # here: it takes long to import
+
+    return Rotation.from_rotvec(self.codes.rotation) * Rotation.from_rotvec(self.codes.neck)
+
   def select(self, positions: Sequence[int] | np.ndarray) -> 'Capture':
     """The capture of some of the frames, in the given order."""
     positions = np.asarray(positions, np.int64)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.hair import face_vertices
+from sa0_jax.geometry.projection import project_points
 from sa0_jax.head.lbs import pose_frames
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
@@ -116,11 +117,9 @@ def _look(
 
   image, matte = capture.source.load(frame)
   view = np.asarray(capture.camera.world_to_camera[frame], np.float64)
-  fx, fy, cx, cy = np.asarray(capture.camera.intrinsics[frame], np.float64)
-  place, normal = points.place(np.asarray(vertices, np.float64))
-  place, normal = place @ view[:3, :3].T + view[:3, 3], normal @ view[:3, :3].T
-  depth = np.maximum(place[:, 2], 1e-6)
-  pixel = np.stack([fx * place[:, 0] / depth + cx, fy * place[:, 1] / depth + cy], axis=1)
+  world, normal = points.place(np.asarray(vertices, np.float64))
+  pixel, place = project_points(world, capture.frame_camera(frame))
+  normal = normal @ view[:3, :3].T
   size = np.array([capture.width, capture.height])
   within = ((pixel >= 0) & (pixel < size)).all(axis=1) & (place[:, 2] > 0)
   ray = place / np.linalg.norm(place, axis=1, keepdims=True)

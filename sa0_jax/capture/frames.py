@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from sa0_kernels import Camera, pytree
 
+from sa0_jax.capture import image_files
 from sa0_jax.capture.capture import Capture
 from sa0_jax.head.lbs import pose_frames
 from sa0_jax.head.model import HeadModel
@@ -62,8 +63,6 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
     ValueError: the head model is another one, codes or cameras are not finite, an image must be
       resized but is not square, or a matte is empty.
   """
-  import cv2  # here: importing it takes longer than the rest of this package
-
   capture.check_head(head)
   _check_finite(capture)
   width, height = capture.width, capture.height
@@ -84,9 +83,7 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
         'it belongs to the head; remove the frame or make the matte again'
       )
     if size != (width, height):
-      # Averaging over each new pixel's area; enlarging, bilinear.
-      method = cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR
-      image, matte = (cv2.resize(x, size, interpolation=method) for x in (image, matte))
+      image, matte = (image_files.resize(x, size) for x in (image, matte))
     images[position], mattes[position] = image, matte
 
   # Decoding a video's worth of images is what a refinement on a GPU waited for longest.
@@ -100,6 +97,13 @@ def load_frames(capture: Capture, head: HeadModel, resolution: int) -> FrameArra
     world_to_camera=jnp.asarray(camera.world_to_camera),
     intrinsics=jnp.asarray(camera.intrinsics),
   )
+
+
+def over_black(
+  images: UInt8[Array, '*n h w 3'], mattes: UInt8[Array, '*n h w']
+) -> Float[Array, '*n h w 3']:
+  """Colours in [0, 1] of the heads alone: multiplied by the matte."""
+  return images.astype(jnp.float32) / 255.0 * (mattes.astype(jnp.float32)[..., None] / 255.0)
 
 
 def _check_finite(capture: Capture) -> None:

@@ -253,19 +253,20 @@ def _identity_changes(
   count = len(evidence.tone)
   result = np.zeros(max(count - 1, 0))
   for row in range(count - 1):
-    at_once = _difference(evidence, slice(row, row + 1), slice(row + 1, row + 2))
+    at_once = _difference(evidence, np.array([row]), np.array([row + 1]))
     if at_once <= config.identity_change:
       continue  # somebody else does not appear slowly
-    before, after = slice(max(row + 1 - _WINDOW, 0), row + 1), slice(row + 1, row + 1 + _WINDOW)
+    before = np.arange(max(row + 1 - _WINDOW, 0), row + 1)
+    after = np.arange(row + 1, min(row + 1 + _WINDOW, count))
     result[row] = min(at_once, _difference(evidence, before, after))
   return result
 
 
-def _difference(evidence: FaceEvidence, one: slice, other: slice) -> float:
+def _difference(
+  evidence: FaceEvidence, one: Int[np.ndarray, ' r'], other: Int[np.ndarray, ' q']
+) -> float:
   """Mean difference of the medians on the points both show; 0 where there are too few."""
-  (a, in_a), (b, in_b) = (
-    _median(evidence, np.arange(len(evidence.tone))[part]) for part in (one, other)
-  )
+  (a, in_a), (b, in_b) = _median(evidence, one), _median(evidence, other)
   common = in_a & in_b
   if common.mean() < _COMMON * max(in_a.mean(), in_b.mean()):
     return 0.0
@@ -289,21 +290,16 @@ def _rates(
 ) -> tuple[Float[np.ndarray, ' t_minus_1'], Float[np.ndarray, ' t_minus_1']]:
   """Speeds between frames: of turning, rad/s, and in the picture, face widths a second."""
   seconds = np.maximum(np.diff(capture.ids), 1) / capture.fps
-  turns = _head_rotations(capture)
+  from scipy.spatial.transform import Rotation  # here: it takes long to import
+
+  # In the camera: some formats move the head, some the camera.
+  view = np.asarray(capture.camera.world_to_camera)[:, :3, :3]
+  turns = Rotation.from_matrix(view) * capture.head_rotations()
   turn = (turns[:-1].inv() * turns[1:]).magnitude() / seconds
   centre = 0.5 * (evidence.box[:, :2] + evidence.box[:, 2:])
   width = np.maximum(evidence.box[:, 2] - evidence.box[:, 0], 1.0)
   distance = np.linalg.norm(np.diff(centre, axis=0), axis=1)
   return turn, distance / np.minimum(width[1:], width[:-1]) / seconds
-
-
-def _head_rotations(capture: Capture) -> Any:
-  """Of the head in the camera, SciPy's: some formats move the one, some the other."""
-  from scipy.spatial.transform import Rotation  # here: it takes long to import
-
-  codes, view = capture.codes, np.asarray(capture.camera.world_to_camera)[:, :3, :3]
-  head = Rotation.from_rotvec(codes.rotation) * Rotation.from_rotvec(codes.neck)
-  return Rotation.from_matrix(view) * head
 
 
 def _bad_frames(

@@ -152,6 +152,14 @@ def _decode(data: bytes, source: str, flags: int) -> np.ndarray:
   return pixels
 
 
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """A picture in another size (width, height): averaged where it shrinks, else bilinear."""
+  import cv2
+
+  method = cv2.INTER_AREA if size[0] < pixels.shape[1] else cv2.INTER_LINEAR
+  return cv2.resize(pixels, size, interpolation=method)
+
+
 def write(path: str | os.PathLike[str], pixels: UInt8[np.ndarray, 'h w *c']) -> None:
   """Writes an RGB or grey image in the format its name says, whole or not at all.
 

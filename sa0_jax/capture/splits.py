@@ -11,7 +11,7 @@ the file where the imported data set has a published split; a frame in no part i
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,11 @@ class Split:
   def of_parts(cls, parts: Sequence[set[int]] | Sequence[Sequence[int]]) -> 'Split':
     """A split of three collections of positions, in the order of `PARTS`."""
     return cls(*(np.array(sorted(part), np.int64) for part in parts))
+
+  @classmethod
+  def of_frames(cls, names: Sequence[Collection[str]]) -> 'Split':
+    """A split from the names of the parts that each frame is in."""
+    return cls.of_parts([[i for i, own in enumerate(names) if part in own] for part in PARTS])
 
   @classmethod
   def last_for_test(cls, frames: int, count: int) -> 'Split':

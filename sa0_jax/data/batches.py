@@ -11,9 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from sa0_kernels import Camera
 
+from sa0_jax.capture import image_files
+from sa0_jax.capture.capture import ImagePair
 from sa0_jax.data.config import MAX_SOURCES
 from sa0_jax.data.prepared import PreparedData
-from sa0_jax.data.records import CODES, resize
+from sa0_jax.data.records import CODES
 from sa0_jax.data.sampling import Draw
 from sa0_jax.head.model import HeadCodes
 
@@ -91,7 +93,7 @@ class Loader:
       pixels, values = data.read(int(rows[place]))
       scale = np.array([size / data.size[0], size / data.size[1]], np.float32)
       if pixels.matte.shape != (size, size):
-        pixels = resize(pixels, (size, size))
+        pixels = ImagePair(*(image_files.resize(x, (size, size)) for x in pixels))
       images[place], mattes[place] = pixels
       for name in ('intrinsics', 'face_box'):
         values[name] = values[name] * np.tile(scale, 2)

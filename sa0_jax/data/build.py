@@ -11,12 +11,10 @@ import dataclasses
 import errno
 import functools
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +31,11 @@ from sa0_jax.data import index
 from sa0_jax.data.config import VERSION, BuildConfig
 from sa0_jax.data.plan import Piece, Plan
 from sa0_jax.data.records import BadFrameError, Encoder, frame_features
+from sa0_jax.geometry.projection import project_points
 from sa0_jax.head.lbs import LandmarkArrays, pose_landmarks
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
+from sa0_jax.processes import worker_pool
 
 MANIFEST = 'sa0_build.json'
 REPORT = 'sa0_report.json'
@@ -223,19 +223,13 @@ def _run_here(missing: list[ShardJob], jobs: int) -> Iterator[ShardJob]:
     for job in missing:
       yield build_shard(job)
     return
-  context = multiprocessing.get_context('spawn')  # JAX's threads do not survive a fork
-  pool = ProcessPoolExecutor(min(jobs, len(missing)), context, initializer=_start_worker)
+  # Ctrl-C ends after the shards in work.
+  pool = worker_pool(min(jobs, len(missing)))
   try:
     for future in as_completed([pool.submit(build_shard, job) for job in missing]):
       yield future.result()
   finally:
     pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-  """Lets Ctrl-C end after the shards in work, and leaves the accelerator to others."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  jax.config.update('jax_platforms', 'cpu')
 
 
 def build_shard(job: ShardJob) -> ShardJob:
@@ -312,12 +306,8 @@ def face_boxes(
   for begin in range(start, stop, _CHUNK):
     rows = np.minimum(np.arange(begin, begin + _CHUNK), stop - 1)
     codes = jax.tree.map(jnp.asarray, capture.frame_codes(rows))
-    points = np.asarray(pose_landmarks(landmarks, codes), np.float64)
-    camera = capture.frame_camera(rows)
-    view = np.asarray(camera.world_to_camera, np.float64)
-    local = np.einsum('nab,nmb->nma', view[:, :3, :3], points) + view[:, None, :3, 3]
-    focal, centre = np.split(np.asarray(camera.intrinsics, np.float64)[:, None, :], 2, axis=-1)
-    pixels = local[..., :2] / np.maximum(local[..., 2:], 1e-6) * focal + centre
+    points = np.asarray(pose_landmarks(landmarks, codes))
+    pixels = project_points(points, capture.frame_camera(rows)).pixels
     ends = np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=-1)
     boxes[begin - start : begin - start + _CHUNK] = ends[: stop - begin]
   return boxes
@@ -343,7 +333,7 @@ def _finish(plan: Plan, jobs: list[ShardJob], work: Path, final: Path) -> BuildR
   """Index, TFDS's own files and the report; then the data set appears under its name."""
   folder = work / 'dataset'
   head = load_head(plan.head[0])
-  infos, splits = [], {}
+  infos, splits, bad = [], {}, list[str]()
   for split in plan.shards:
     parts = [read_part(job) for job in jobs if job.split == split]
     lengths = [len(part['clip']) for part in parts]
@@ -359,6 +349,7 @@ def _finish(plan: Plan, jobs: list[ShardJob], work: Path, final: Path) -> BuildR
       'shards': len(parts),
       'bytes': num_bytes,
     }
+    bad += [str(text) for part in parts for text in part['bad']]
   tfds.folder_dataset.write_metadata(
     data_dir=str(folder),
     features=frame_features(head, plan.size),
@@ -368,7 +359,6 @@ def _finish(plan: Plan, jobs: list[ShardJob], work: Path, final: Path) -> BuildR
     check_data=False,  # its check reads through TensorFlow
     description=_DESCRIPTION,
   )
-  bad = [text for job in jobs for text in bad_frames(job)]
   content = {'splits': splits, 'bad_frames': bad, 'unlisted': plan.unlisted}
   with archive.atomic_write(folder / REPORT) as file:
     file.write(json.dumps(content, indent=1).encode())

@@ -75,12 +75,9 @@ def clip_rows(capture: Capture, subject: int, clip: int) -> dict[str, np.ndarray
     subject: its subject's number in the split.
     clip: its number in the split.
   """
-  from scipy.spatial.transform import Rotation  # here: it takes long to import
-
   count = len(capture)
   axis = np.asarray(capture.camera.world_to_camera, np.float64)[:, 2, :3]
-  turned = Rotation.from_rotvec(capture.codes.rotation) * Rotation.from_rotvec(capture.codes.neck)
-  direction = turned.inv().apply(axis)
+  direction = capture.head_rotations().inv().apply(axis)
   direction /= np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-9)
   return {
     'subject': np.full(count, subject, np.int32),

@@ -129,16 +129,10 @@ def _images(
   if matte.max() < _EMPTY:
     raise BadFrameError('the matte is empty')
   if size != (capture.width, capture.height):
-    image, matte = resize(ImagePair(image, matte), size)
+    image, matte = (image_files.resize(x, size) for x in (image, matte))
   elif stored and (header := image_files.stored_header(stored)) is not None and header.plain:
     return stored, encode_matte(matte)  # no second loss
   return encode_image(image, quality), encode_matte(matte)
-
-
-def resize(pixels: ImagePair, size: tuple[int, int]) -> ImagePair:
-  """Image and matte at another size (width, height): smaller by averaging, else bilinear."""
-  method = cv2.INTER_AREA if size[0] < pixels.image.shape[1] else cv2.INTER_LINEAR
-  return ImagePair(*(cv2.resize(array, size, interpolation=method) for array in pixels))
 
 
 def encode_image(image: UInt8[np.ndarray, 'h w 3'], quality: int) -> bytes:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from sa0_kernels import Camera
 
-from sa0_jax.capture.frames import FrameArrays
+from sa0_jax.capture.frames import FrameArrays, over_black
 from sa0_jax.generator.generator import MAX_SOURCES, Sources
 
 
@@ -22,11 +22,10 @@ def pack_sources(frames: FrameArrays, positions: Sequence[int]) -> Sources:
   """
   positions = check_positions(positions, len(frames))
   rows = np.array([*positions, *[positions[0]] * (MAX_SOURCES - len(positions))])
-  image = frames.images[rows].astype(jnp.float32) / 255.0
-  matte = frames.mattes[rows].astype(jnp.float32)[..., None] / 255.0
+  image = over_black(frames.images[rows], frames.mattes[rows])
   height, width = image.shape[1:3]
   return Sources(
-    image=(image * matte)[None],
+    image=image[None],
     vertices=frames.vertices[rows][None],
     camera=Camera(frames.world_to_camera[rows][None], frames.intrinsics[rows][None], width, height),
     mask=(jnp.arange(MAX_SOURCES) < len(positions))[None],

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
 from sa0_kernels import Camera
 
+from sa0_jax.capture.frames import over_black
 from sa0_jax.data.batches import FrameBatch
 from sa0_jax.generator.generator import Sources
 from sa0_jax.head.lbs import pose_head
@@ -72,13 +71,6 @@ def to_batch(frames: Any, head: HeadArrays) -> Batch:
       box=frames.face_box[:, target],
     ),
   )
-
-
-def over_black(
-  images: UInt8[Array, '*n h w 3'], mattes: UInt8[Array, '*n h w']
-) -> Float[Array, '*n h w 3']:
-  """Colours in [0, 1], multiplied by the matte."""
-  return images.astype(jnp.float32) / 255.0 * (mattes.astype(jnp.float32)[..., None] / 255.0)
 
 
 def _cameras(camera: Camera, at: Any) -> Camera:

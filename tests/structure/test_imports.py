@@ -13,7 +13,17 @@ from tests.structure.sources import ROOT, Import, imports, package_files, read
 # From the bottom up. A part imports from lower layers and from itself only.
 LAYERS = (
   {'sa0_kernels'},
-  {'archive', 'cache', 'geometry', 'metrics', 'mesh_render', 'precision', 'safetensors', 'video'},
+  {
+    'archive',
+    'cache',
+    'geometry',
+    'metrics',
+    'mesh_render',
+    'precision',
+    'processes',
+    'safetensors',
+    'video',
+  },
   {'losses'},
   {'head'},
   {'avatar'},

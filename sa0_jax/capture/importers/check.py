@@ -4,7 +4,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from sa0_kernels import Camera
 
+from sa0_jax.capture import image_files
 from sa0_jax.capture.capture import Capture, Frame
+from sa0_jax.geometry.projection import project_points
 from sa0_jax.head.lbs import LandmarkArrays, pose_head, pose_landmarks
 from sa0_jax.head.model import HeadModel
 from sa0_jax.mesh_render import interpolate, rasterize_mesh, vertex_normals
@@ -58,12 +60,8 @@ def _column(
   import cv2  # here: it takes longer to import than the rest of the package
 
   size = (tile, max(1, round(tile * frame.camera.height / frame.camera.width)))
-  method = cv2.INTER_AREA if size[0] < frame.camera.width else cv2.INTER_LINEAR
-  image, matte = (cv2.resize(x, size, interpolation=method) for x in frame.pixels)
-  factor = np.array([size[0] / frame.camera.width, size[1] / frame.camera.height] * 2)
-  camera = Camera(
-    np.asarray(frame.camera.world_to_camera), np.asarray(frame.camera.intrinsics) * factor, *size
-  )
+  image, matte = (image_files.resize(x, size) for x in frame.pixels)
+  camera = frame.camera.resized(*size)
   weight = matte[..., None] / 255.0
   below = image * weight + (0.5 * image + 0.5 * _OUTSIDE) * (1 - weight)
   vertices = np.asarray(pose_head(head, frame.codes))
@@ -78,16 +76,13 @@ def _column(
   over = np.where(hit, (1 - _OPAQUE) * below + _OPAQUE * shaded, below)
   over = np.ascontiguousarray(np.clip(over, 0, 255).astype(np.uint8))
   radius = max(1, round(2**_SUBPIXEL_BITS * tile / 220))
-  for x, y in np.round(_project(points, camera) * 2**_SUBPIXEL_BITS).astype(int).tolist():
+  for x, y in np.round(_drawn(points, camera) * 2**_SUBPIXEL_BITS).astype(int).tolist():
     cv2.circle(over, (x, y), radius, _POINTS, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
   return np.concatenate([image, np.full((_GAP, size[0], 3), 255, np.uint8), over])
 
 
-def _project(points: Float[np.ndarray, 'm 3'], camera: Camera) -> Float[np.ndarray, 'm 2']:
+def _drawn(points: Float[np.ndarray, 'm 3'], camera: Camera) -> Float[np.ndarray, 'm 2']:
   """Pixels as OpenCV draws them (centres at 0), points far outside or behind left out."""
-  view = np.asarray(camera.world_to_camera)
-  fx, fy, cx, cy = np.asarray(camera.intrinsics)
-  seen = points @ view[:3, :3].T + view[:3, 3]
-  seen = seen[seen[:, 2] > 1e-6]
-  pixels = np.stack([fx * seen[:, 0] / seen[:, 2] + cx, fy * seen[:, 1] / seen[:, 2] + cy], 1) - 0.5
+  projected = project_points(points, camera)
+  pixels = projected.pixels[projected.local[:, 2] > 1e-6] - 0.5
   return pixels[(np.abs(pixels) < 4 * max(camera.width, camera.height)).all(axis=1)]

@@ -246,6 +246,4 @@ def _split(video: _Video, keys: list[_Key]) -> Split | None:
   parts = video.split_keys
   if parts['train'] & parts['test']:
     raise ValueError(f'{video.path.parent / "dataset.json"}: a key is in both train and test')
-  return Split.of_parts(
-    [[i for i, key in enumerate(keys) if key.text in parts[name]] for name in PARTS]
-  )
+  return Split.of_frames([{name for name in PARTS if key.text in parts[name]} for key in keys])

@@ -1,6 +1,7 @@
 """What every importer is given and gives back, and the checks they share."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,26 @@ class Found:
   name: str
   editions: tuple[str, ...]
   load: Callable[[HeadModel], Imported]
+
+
+def find_subjects(
+  path: Path,
+  is_subject: Callable[[Path], bool],
+  editions: tuple[str, ...],
+  load: Callable[[Path, HeadModel], Imported],
+) -> list[Found]:
+  """The subject in a folder, or those in its subfolders, by the names of the folders.
+
+  Args:
+    path: the folder.
+    is_subject: whether a folder holds one.
+    editions: head models the codes can belong to.
+    load: reads the subject of a folder.
+  """
+  folders = [path] if is_subject(path) else sorted(p for p in path.iterdir() if is_subject(p))
+  return [
+    Found(folder.resolve().name, editions, functools.partial(load, folder)) for folder in folders
+  ]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -206,10 +227,8 @@ def _resized(capture: Capture, max_side: int) -> Capture:
     max(1, round(capture.width * max_side / side)),
     max(1, round(capture.height * max_side / side)),
   )
-  factor = np.array([size[0] / capture.width, size[1] / capture.height] * 2, np.float32)
-  camera = Camera(
-    capture.camera.world_to_camera, np.asarray(capture.camera.intrinsics) * factor, *size
-  )
+  camera = capture.camera.resized(*size)
+  camera = dataclasses.replace(camera, intrinsics=np.asarray(camera.intrinsics))
   return dataclasses.replace(capture, camera=camera, source=ResizedSource(capture.source, size))
 
 

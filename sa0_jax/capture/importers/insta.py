@@ -21,12 +21,13 @@ from sa0_jax.capture.importers.imported import (
   Imported,
   ImportOptions,
   Tracks,
+  find_subjects,
   finish,
   rate,
 )
 from sa0_jax.capture.importers.pictures import PictureFile, PictureSource, first_size, mattes_for
 from sa0_jax.capture.importers.transforms import one_size, read_transforms
-from sa0_jax.capture.splits import PARTS, Split
+from sa0_jax.capture.splits import Split
 from sa0_jax.head.model import HeadModel
 
 EDITIONS = ('flame2020',)
@@ -53,23 +54,20 @@ def find(path: Path, options: ImportOptions) -> list[Found]:
   Raises:
     FileNotFoundError: there are no .frame files.
   """
-  folders = [path] if _has_frames(path) else sorted(p for p in path.iterdir() if _has_frames(p))
-  if not folders:
+  found = find_subjects(path, _has_frames, EDITIONS, functools.partial(_load, options))
+  if not found:
     raise FileNotFoundError(
       f'{path}: no checkpoint/*.frame here; they hold the jaw, the eyes and the shape, and are '
       "metrical-tracker's output"
     )
-  return [
-    Found(folder.resolve().name, EDITIONS, functools.partial(_load, folder, options))
-    for folder in folders
-  ]
+  return found
 
 
 def _has_frames(folder: Path) -> bool:
   return folder.is_dir() and any(folder.glob('checkpoint/*.frame'))
 
 
-def _load(folder: Path, options: ImportOptions, head: HeadModel) -> Imported:
+def _load(options: ImportOptions, folder: Path, head: HeadModel) -> Imported:
   source, notes = str(folder), []
   with_cameras = any(folder.glob('transforms*.json'))
   shots, has_split, size = _from_transforms(folder) if with_cameras else _from_frames(folder)
@@ -116,9 +114,7 @@ def _load(folder: Path, options: ImportOptions, head: HeadModel) -> Imported:
 
 def _split(shots: list[_Shot], has_split: bool, notes: list[str]) -> Split | None:
   if has_split:
-    return Split.of_parts(
-      [[i for i, shot in enumerate(shots) if part in shot.parts] for part in PARTS]
-    )
+    return Split.of_frames([shot.parts for shot in shots])
   return published_split(len(shots), notes)
 
 

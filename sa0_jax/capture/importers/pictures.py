@@ -154,12 +154,8 @@ class ResizedSource:
     return getattr(self.source, 'in_order', False)
 
   def load(self, position: int) -> ImagePair:
-    """One frame, averaged over each new pixel's area."""
-    import cv2
-
-    pair = self.source.load(position)
-    image, matte = (cv2.resize(x, self.size, interpolation=cv2.INTER_AREA) for x in pair)
-    return ImagePair(image, matte)
+    """One frame."""
+    return ImagePair(*(image_files.resize(x, self.size) for x in self.source.load(position)))
 
 
 class ReadAhead:

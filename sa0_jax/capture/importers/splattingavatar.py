@@ -22,6 +22,7 @@ from sa0_jax.capture.importers.imported import (
   Imported,
   ImportOptions,
   Tracks,
+  find_subjects,
   finish,
   rate,
 )
@@ -44,20 +45,14 @@ def find(path: Path, options: ImportOptions) -> list[Found]:
   Raises:
     FileNotFoundError: there is no flame_params.json.
   """
-  folders = (
-    [path]
-    if (path / FILE_NAME).is_file()
-    else sorted(p for p in path.iterdir() if (p / FILE_NAME).is_file())
-  )
-  if not folders:
+  load = functools.partial(_load, options)
+  found = find_subjects(path, lambda folder: (folder / FILE_NAME).is_file(), EDITIONS, load)
+  if not found:
     raise FileNotFoundError(f'{path}: no {FILE_NAME} here')
-  return [
-    Found(folder.resolve().name, EDITIONS, functools.partial(_load, folder, options))
-    for folder in folders
-  ]
+  return found
 
 
-def _load(folder: Path, options: ImportOptions, head: HeadModel) -> Imported:
+def _load(options: ImportOptions, folder: Path, head: HeadModel) -> Imported:
   path, notes = folder / FILE_NAME, []
   source = str(path)
   table = readers.require_table(readers.read_json(path), source)

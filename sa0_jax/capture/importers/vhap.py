@@ -21,12 +21,13 @@ from sa0_jax.capture.importers.imported import (
   Imported,
   ImportOptions,
   Tracks,
+  find_subjects,
   finish,
   rate,
 )
 from sa0_jax.capture.importers.pictures import PictureFile, PictureSource, mattes_for
 from sa0_jax.capture.importers.transforms import Entry, one_size, read_transforms
-from sa0_jax.capture.splits import PARTS, Split
+from sa0_jax.capture.splits import Split
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.teeth import TEETH_VERTICES
 
@@ -48,20 +49,18 @@ def find(path: Path, options: ImportOptions) -> list[Found]:
   Raises:
     FileNotFoundError: there is none.
   """
-  folders = [path] if _is_export(path) else sorted(p for p in path.iterdir() if _is_export(p))
-  if not folders:
+  load = functools.partial(_load, options)
+  found = find_subjects(path, _is_export, EDITIONS, load)
+  if not found:
     raise FileNotFoundError(f'{path}: no transforms.json and no transforms_train.json here')
-  return [
-    Found(folder.resolve().name, EDITIONS, functools.partial(_load, folder, options))
-    for folder in folders
-  ]
+  return found
 
 
 def _is_export(folder: Path) -> bool:
   return any((folder / f'transforms{end}.json').is_file() for end in ('', '_train', '_test'))
 
 
-def _load(folder: Path, options: ImportOptions, head: HeadModel) -> Imported:
+def _load(options: ImportOptions, folder: Path, head: HeadModel) -> Imported:
   entries, has_split = read_transforms(folder)
   entries.sort(key=lambda e: (e.whole('timestep_index'), _camera(e)))
   source = str(folder)
@@ -94,9 +93,7 @@ def _load(folder: Path, options: ImportOptions, head: HeadModel) -> Imported:
   )
   split = None
   if has_split:
-    split = Split.of_parts(
-      [[i for i, entry in enumerate(entries) if part in entry.parts] for part in PARTS]
-    )
+    split = Split.of_frames([entry.parts for entry in entries])
   return finish(tracks, head, options, split, tuple(notes))
 
 

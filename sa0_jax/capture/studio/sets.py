@@ -17,9 +17,8 @@ import multiprocessing
 import os
 import re
 import shutil
-import signal
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 from sa0_jax import archive
 from sa0_jax.capture.studio.config import StudioConfig
 from sa0_jax.capture.studio.extras import DRAWN
+from sa0_jax.processes import worker_pool
 
 FORMAT, VERSION = 'sa0-studio', 1
 # Of the studio itself: raised whenever the same seed and config would give other pictures.
@@ -309,9 +309,7 @@ def _finished(jobs: list[_Job], workers: int) -> Generator[None, None, None]:
       yield
     return
   before = {child.pid for child in multiprocessing.active_children()}
-  # Forking a process in which JAX runs may hang it.
-  context = multiprocessing.get_context('spawn')
-  with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
+  with worker_pool(workers) as pool:
     try:
       pending: list[Future[None]] = [pool.submit(_make, job) for job in jobs]
       for future in as_completed(pending):
@@ -338,14 +336,6 @@ def _has_processor() -> bool:
     return bool(jax.local_devices(backend='cpu'))
   except RuntimeError:
     return False
-
-
-def _prepare_worker() -> None:
-  """Ctrl-C is the parent's to handle, and a GPU not the workers' to share."""
-  import jax
-
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  jax.config.update('jax_platforms', 'cpu')
 
 
 def _make(job: _Job) -> None:

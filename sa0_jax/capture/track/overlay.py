@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 
 from sa0_jax.capture.capture import Capture, Frame
 from sa0_jax.capture.track.observations import LandmarkTargets
+from sa0_jax.geometry.projection import project_points
 from sa0_jax.head.lbs import LandmarkArrays, pose_head, pose_landmarks
 from sa0_jax.head.model import HeadModel
 from sa0_jax.video import write_video
@@ -55,22 +56,18 @@ def _draw(
   matte = frame.pixels.matte[..., None] / 255.0
   picture = np.ascontiguousarray((frame.pixels.image * matte + 128 * (1 - matte)).astype(np.uint8))
   drawn = picture.copy()
-  pixels = _project(vertices, frame)[faces]
+  pixels = _drawn(vertices, frame)[faces]
   edge, other = pixels[:, 1] - pixels[:, 0], pixels[:, 2] - pixels[:, 0]
   facing = edge[:, 0] * other[:, 1] - edge[:, 1] * other[:, 0] < 0  # image y points down
   for triangle in np.round(pixels[facing] * 2**_SUBPIXEL_BITS).astype(np.int32):
     cv2.polylines(drawn, [triangle], True, _MESH, 1, cv2.LINE_AA, _SUBPIXEL_BITS)
   picture = cv2.addWeighted(picture, 1 - _BLEND, drawn, _BLEND, 0)
-  for x, y in np.round(_project(landmarks, frame) * 2**_SUBPIXEL_BITS).astype(int).tolist():
+  for x, y in np.round(_drawn(landmarks, frame) * 2**_SUBPIXEL_BITS).astype(int).tolist():
     radius = 2**_SUBPIXEL_BITS * frame.camera.height // 512
     cv2.circle(picture, (x, y), radius, _POINTS, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
   return picture
 
 
-def _project(points: Float[np.ndarray, 'p 3'], frame: Frame) -> Float[np.ndarray, 'p 2']:
+def _drawn(points: Float[np.ndarray, 'p 3'], frame: Frame) -> Float[np.ndarray, 'p 2']:
   """Pixels as OpenCV draws them: centres at 0."""
-  view = np.asarray(frame.camera.world_to_camera)
-  fx, fy, cx, cy = np.asarray(frame.camera.intrinsics)
-  seen = points @ view[:3, :3].T + view[:3, 3]
-  depth = np.maximum(seen[:, 2], 1e-6)
-  return np.stack([fx * seen[:, 0] / depth + cx, fy * seen[:, 1] / depth + cy], axis=1) - 0.5
+  return project_points(points, frame.camera).pixels - 0.5
