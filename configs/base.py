@@ -21,53 +21,113 @@ def train(encoder: str = 'dinov3_vitb16') -> ml_collections.ConfigDict:
   """
   settings = {
     'generator': _generator(encoder),
-    'objective': {
-      'weights': {
-        'l1': 1.0,
-        'ms_ssim': 1.0,
-        'lpips': 1.0,
-        'face_box': 1.0,
-        'position_tv': 1e-2,
-        'scale_tv': 1e-2,
-        'jacobian': 1e-1,
-        'residual': 1e-2,
-      },
-      'phase': 1,
-      'jacobian_estimator': 'hutchinson',
-      'capacity': None,
-      'implementation': None,
+    'phase1': _phase1(),
+    'phase2': _phase2(),
+    'weights': {'generator': '', 'encoder': '', 'lpips_backbone': '', 'lpips_linear': ''},
+    'fsdp': 1,
+    'checkpoints': {'every': 1000, 'keep': 3, 'keep_every': 20_000, 'best': 1},
+    'watch': {
+      'log_every': 50,
+      'pictures_every': 2000,
+      'validate_every': 2000,
+      'validation_batches': 16,
+      'datasets': (),  # those the phases learn from
+      'split': 'val',
+      'tensorboard': True,
     },
+    'seed': 0,
+  }
+  return ml_collections.ConfigDict(settings)
+
+
+def _phase1() -> dict:
+  """Monocular-temporal, `sa0_jax.train.config.PhaseConfig` says what each is."""
+  return {
+    'steps': 200_000,
+    'batch_size': 48,
+    'accumulate': 1,
+    'dtype': 'float32',
+    'train_encoder': False,
+    'anchor': 0.0,
+    'objective': _objective(1),
     'optimizer': {
       'rate': 2.5e-4,
       'schedule': 'linear',
+      'warmup_steps': 0,
       'decay_steps': 160_000,
       'final_fraction': 0.1,
       'clip_norm': 5.0,
+      'weight_decay': 0.0,
+      'layer_decay': 1.0,
       'beta1': 0.9,
       'beta2': 0.999,
       'epsilon': 1e-8,
     },
-    'data': {
-      'datasets': (),  # folders made by `sa0 prepare`
-      'weights': (),
-      'split': 'train',
-      'sampler': {
-        'temperature_start': 2.0,
-        'temperature_end': 0.5,
-        'anneal_share': 0.25,
-        'direction_weight': 1.0,
-        'expression_weight': 1.0,
-        'cross_time': 0.25,
-        'candidates': 256,
-      },
-      'threads': None,
-      'prefetch': 2,
-    },
-    'batch_size': 48,
-    'steps': 200_000,
-    'seed': 0,
+    'data': _data(),
   }
-  return ml_collections.ConfigDict(settings)
+
+
+def _phase2() -> dict:
+  """Multi-view-spatial; its steps, warm-up and weight decay are ours, the paper has none."""
+  phase = _phase1()
+  phase |= {
+    'steps': 40_000,
+    'batch_size': 12,
+    'dtype': 'bfloat16',
+    'train_encoder': True,
+    'anchor': 1e-3,
+    'objective': _objective(2),
+  }
+  phase['optimizer'] |= {
+    'rate': 1e-4,
+    'schedule': 'cosine',
+    'warmup_steps': 1000,
+    'decay_steps': 39_000,
+    'final_fraction': 0.0,
+    'weight_decay': 0.01,
+    'layer_decay': 0.65,
+  }
+  return phase
+
+
+def _objective(phase: int) -> dict:
+  """The loss, `sa0_jax.train.objective.ObjectiveConfig` says what each is."""
+  return {
+    'weights': {
+      'l1': 1.0,
+      'ms_ssim': 1.0,
+      'lpips': 1.0,
+      'face_box': 1.0,
+      'position_tv': 1e-2,
+      'scale_tv': 1e-2,
+      'jacobian': 1e-1,
+      'residual': 1e-2,
+    },
+    'phase': phase,
+    'jacobian_estimator': 'hutchinson',
+    'capacity': None,
+    'implementation': None,
+  }
+
+
+def _data() -> dict:
+  """What is learnt from, `sa0_jax.data.config.DataConfig` says what each is."""
+  return {
+    'datasets': (),  # folders made by `sa0 prepare`
+    'weights': (),
+    'split': 'train',
+    'sampler': {
+      'temperature_start': 2.0,
+      'temperature_end': 0.5,
+      'anneal_share': 0.25,
+      'direction_weight': 1.0,
+      'expression_weight': 1.0,
+      'cross_time': 0.25,
+      'candidates': 256,
+    },
+    'threads': None,
+    'prefetch': 2,
+  }
 
 
 def _generator(encoder: str) -> dict:
@@ -104,7 +164,6 @@ def _generator(encoder: str) -> dict:
     'image_size': 512,
     'pool': 'mean',
     'visibility': False,
-    'train_encoder': False,
     'position_bound': 30.0,
     'dtype': 'float32',
   }

@@ -1,6 +1,8 @@
-"""The smallest network with every part of the published one; for tests and for looking around.
+r"""The smallest network with every part of the published one; for tests and for looking around.
 
-sa0 inspect --config=debug
+    sa0 train --config=debug --workdir=runs/debug --config.phase1.data.datasets=data/sa0_monocular \
+      --config.phase2.data.datasets=data/sa0_multiview
+    sa0 inspect --config=debug
 """
 
 import ml_collections
@@ -19,6 +21,10 @@ def get_config() -> ml_collections.ConfigDict:
   generator.unet.in_channels = 9
   generator.unet.style_dim = 16
   generator.image_size = 64
-  config.batch_size = 2
-  config.steps = 10
+  for phase in (config.phase1, config.phase2):
+    phase.batch_size = 2
+    phase.steps = 4
+    phase.optimizer.warmup_steps = 0
+  config.checkpoints.every = 2
+  config.watch.log_every, config.watch.validation_batches = 1, 1
   return config

@@ -1,5 +1,6 @@
 """A network for one GPU: DINOv3 ViT-S, 128² UV (16,101 Gaussians), 256² images.
 
+    sa0 train --config=small --workdir=runs/small --config.phase1.data.datasets=data/sa0_monocular …
     sa0 inspect --config=small --for=a100
 
 A quarter of the published one's pixels and Gaussians; the same losses and optimiser.
@@ -10,7 +11,7 @@ from sa0_jax.configs import base
 
 
 def get_config(encoder: str = 'dinov3_vits16') -> ml_collections.ConfigDict:
-  """Settings of Phase 1.
+  """Settings of both phases.
 
   Args:
     encoder: one of `sa0_jax.generator.vit.VIT_PRESETS` with patches of 16.
@@ -25,5 +26,5 @@ def get_config(encoder: str = 'dinov3_vits16') -> ml_collections.ConfigDict:
   generator.unet.in_channels = 67
   generator.unet.style_dim = 256
   generator.image_size = 256
-  config.batch_size = 16
+  config.phase1.batch_size, config.phase2.batch_size = 16, 4
   return config

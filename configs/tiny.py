@@ -1,5 +1,7 @@
-"""A network that trains on two CPU cores: its own encoder from scratch, 64² UV, 128² images.
+r"""A network that trains on two CPU cores: its own encoder from scratch, 64² UV, 128² images.
 
+    sa0 train --config=tiny --workdir=runs/tiny --config.phase1.data.datasets=data/sa0_monocular \
+      --config.phase2.data.datasets=data/sa0_multiview
     sa0 inspect --config=tiny
 
 No weights of others are needed: the encoder is trained along, and LPIPS, whose weights are not
@@ -11,7 +13,7 @@ from sa0_jax.configs import base
 
 
 def get_config() -> ml_collections.ConfigDict:
-  """Settings of Phase 1."""
+  """Settings of both phases."""
   config = base.train('tiny')
   generator = config.generator
   generator.dpt.level_channels = (16, 24, 32, 48)
@@ -22,10 +24,20 @@ def get_config() -> ml_collections.ConfigDict:
   generator.unet.in_channels = 19
   generator.unet.style_dim = 64
   generator.image_size = 128
-  generator.train_encoder = True
-  config.objective.weights.lpips = 0.0
-  config.optimizer.rate = 2e-3
-  config.optimizer.decay_steps = 1300
-  config.batch_size = 4
-  config.steps = 1300
+  for phase in (config.phase1, config.phase2):
+    phase.train_encoder = True
+    phase.objective.weights.lpips = 0.0
+    phase.batch_size = 4
+    phase.dtype = 'float32'  # bfloat16 is slower on a CPU
+  phase1, phase2 = config.phase1, config.phase2
+  phase1.steps = phase1.optimizer.decay_steps = 1600
+  phase1.optimizer.rate = 2e-3
+  phase2.steps = 600
+  phase2.optimizer.rate = 5e-4
+  phase2.optimizer.warmup_steps = 50
+  phase2.optimizer.decay_steps = 550
+  config.checkpoints.every = 200
+  config.checkpoints.keep_every = 0
+  watch = config.watch
+  watch.log_every, watch.pictures_every, watch.validate_every = 20, 400, 400
   return config

@@ -12,7 +12,7 @@ from sa0_jax.cli.progress import ProgressLine
 if TYPE_CHECKING:
   from sa0_jax.train.inspect import ModuleSize, ProgramSize
 
-_PROGRAMS = ('forward', 'step')
+_PROGRAMS = ('forward', 'phase1', 'phase2')
 _GIB = 2**30
 
 
@@ -22,7 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     'inspect',
     help='parameters, operations and memory of a training configuration',
     description='Prints the parameters of the network, and compiles its programs: forward '
-    '(portraits to images) and a whole training step, for the batch spread over all devices. '
+    '(portraits to images) and a whole training step of each phase, its batch spread over all '
+    'devices. '
     'Memory is what the compiler plans for each device. With --for it is compiled for a machine '
     "that is not there; its compiler must be: libtpu for a TPU, JAX's CUDA plugin for a GPU.",
     epilog='example: sa0 inspect --config=paper --for h100:8',
@@ -80,10 +81,10 @@ def _report(modules: 'list[ModuleSize]', programs: 'list[ProgramSize]') -> dict[
 
 
 def _text(modules: 'list[ModuleSize]', programs: 'list[ProgramSize]') -> str:
-  lines = [f'{"module":12} {"parameters":>12} {"trained":>12}']
-  rows = [(module.name, module.parameters, module.trained) for module in modules]
-  rows.append(('all', sum(row[1] for row in rows), sum(row[2] for row in rows)))
-  lines += [f'{name:12} {count:12,} {trained:12,}' for name, count, trained in rows]
+  lines = [f'{"module":12} {"parameters":>12} {"in phase 1":>12} {"in phase 2":>12}']
+  rows = [(m.name, m.parameters, m.trained1, m.trained2) for m in modules]
+  rows.append(('all', *(sum(column) for column in list(zip(*rows, strict=True))[1:])))
+  lines += [f'{name:12} {count:12,} {one:12,} {two:12,}' for name, count, one, two in rows]
   for program in programs:
     flops = 'not known' if program.flops is None else f'{program.flops / 1e12:.3f} TFLOP'
     transfers = ', '.join(f'{n} {kind}' for kind, n in program.collectives.items()) or 'none'

@@ -22,6 +22,7 @@ COMMANDS = (
   'import',
   'clean',
   'prepare',
+  'train',
   'reconstruct',
   'refine',
   'render',

@@ -57,7 +57,6 @@ class GeneratorConfig:
     image_size: side of the source images, px.
     pool: 'mean' of the sources, or 'attention' (the ablation).
     visibility: weigh sources by a depth test; the paper does not.
-    train_encoder: gradients reach the vision transformer (Phase 2, and encoders made from scratch).
     position_bound: local positions stay within ± this, triangle units.
     dtype: of products, 'float32' or 'bfloat16'; parameters and geometry are float32.
   """
@@ -71,7 +70,6 @@ class GeneratorConfig:
   image_size: int = 512
   pool: Literal['mean', 'attention'] = 'mean'
   visibility: bool = False
-  train_encoder: bool = False
   position_bound: float = POSITION_BOUND
   dtype: Literal['float32', 'bfloat16'] = 'float32'
 
@@ -219,8 +217,6 @@ class Generator(nnx.Module):
     batch, count = sources.mask.shape
     flat = jax.tree.map(lambda a: jnp.reshape(a, (batch * count, *a.shape[2:])), sources)
     seen = self.encoder(flat.image)
-    if not self.config.train_encoder:
-      seen = jax.lax.stop_gradient(seen)
     dense = self.dpt(seen.maps, seen.cls, flat.image)
     test = VisibilityConfig() if self.config.visibility else None
     maps = SourceMaps(dense, flat.image.astype(dense.dtype))

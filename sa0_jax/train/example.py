@@ -6,16 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from sa0_jax.generator.example import example_cameras, example_sources
-from sa0_jax.generator.generator import MAX_SOURCES
+from sa0_jax.generator.generator import MAX_SOURCES, GeneratorConfig
 from sa0_jax.head.model import HeadCodes, HeadModel
-from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.objective import Batch, Targets
 
 
-def example_batch(config: TrainConfig, head: HeadModel) -> Batch:
-  """Four sources of each person and a target from the front."""
-  count, size = config.batch_size, config.generator.image_size
-  sources = example_sources(config.generator, head, count, MAX_SOURCES)
+def example_batch(config: GeneratorConfig, head: HeadModel, count: int) -> Batch:
+  """Four sources of each of `count` people and a target from the front."""
+  size = config.image_size
+  sources = example_sources(config, head, count, MAX_SOURCES)
   camera = example_cameras(head, 1, size)
   codes = jax.tree.map(
     lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), (count, *leaf.shape)), HeadCodes.neutral(head)

@@ -15,12 +15,13 @@ from sa0_jax.generator.generator import Generator, Rig, RigArrays
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.lpips import zero_lpips
 from sa0_jax.train import parallel
-from sa0_jax.train.config import TrainConfig
+from sa0_jax.train.config import PhaseConfig, TrainConfig
 from sa0_jax.train.example import example_batch
 from sa0_jax.train.objective import Batch, predict
+from sa0_jax.train.phases import Phase
 from sa0_jax.train.step import TrainState, frozen_parameters, make_trainer
 
-PROGRAMS = ('forward', 'step')
+PROGRAMS = ('forward', 'phase1', 'phase2')
 _COLLECTIVES = re.compile(r'\b(all-gather|all-reduce|reduce-scatter|collective-permute)[\w.-]*\(')
 
 
@@ -31,12 +32,13 @@ class ModuleSize:
   Attributes:
     name: 'encoder', 'dpt', …
     parameters: numbers in it.
-    trained: of them.
+    trained1, trained2: of them, in Phase 1 and in Phase 2.
   """
 
   name: str
   parameters: int
-  trained: int
+  trained1: int
+  trained2: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +46,8 @@ class ProgramSize:
   """A compiled program, for each device; sizes are what the compiler planned, nothing was run.
 
   Attributes:
-    name: 'forward': portraits to images; 'step': a whole training step.
+    name: 'forward': portraits to images, as Phase 1 computes them; 'phase1', 'phase2': a whole
+      training step of the phase.
     machine: what it was compiled for, and how many devices.
     devices: their number.
     implementation: rasterizer.
@@ -81,9 +84,12 @@ class ProgramSize:
 def module_sizes(config: TrainConfig) -> list[ModuleSize]:
   """Parameters of each part of the network."""
   generator = nnx.eval_shape(lambda: Generator(config.generator, rngs=nnx.Rngs(0)))
-  _, _, trained = nnx.split(generator, frozen_parameters(config.generator), ...)
-  sizes, of_them = _count(nnx.state(generator)), _count(trained)
-  return [ModuleSize(name, size, of_them[name]) for name, size in sizes.items()]
+
+  def trained(phase: PhaseConfig) -> Counter[str]:
+    return _count(nnx.split(generator, frozen_parameters(phase.train_encoder), ...)[2])
+
+  sizes, one, two = _count(nnx.state(generator)), trained(config.phase1), trained(config.phase2)
+  return [ModuleSize(name, size, one[name], two[name]) for name, size in sizes.items()]
 
 
 def _count(state: Any) -> Counter[str]:
@@ -100,8 +106,8 @@ def compile_program(
   """Compiles one program for a machine, which need not be there.
 
   Args:
-    name: 'forward' or 'step'.
-    config: what is run, `batch_size` over all devices of the machine.
+    name: one of `PROGRAMS`.
+    config: what is run, a phase's `batch_size` over all devices of the machine.
     machine: from `sa0_kernels.targets.target`; None is this one.
 
   Raises:
@@ -109,18 +115,19 @@ def compile_program(
   """
   if name not in PROGRAMS:
     raise ValueError(f'compile_program: one of {", ".join(PROGRAMS)}, got {name!r}')
-  mesh = parallel.make_mesh(None if machine is None else machine.devices)
+  mesh = parallel.make_mesh(None if machine is None else machine.devices, config.fsdp)
+  phase = _phase(name, config)
   with dispatch.allow_other_platforms():
     # By name: what is chosen unasked depends on the machine this runs on.
-    chosen = config.objective.implementation or dispatch.preferred(
+    goal = phase.config.objective
+    chosen = goal.implementation or dispatch.preferred(
       'rasterize', None if machine is None else machine.platform
     )
-    config = dataclasses.replace(
-      config, objective=dataclasses.replace(config.objective, implementation=chosen)
-    )
+    goal = dataclasses.replace(goal, implementation=chosen)
+    phase = phase._replace(config=dataclasses.replace(phase.config, objective=goal))
     begin = time.perf_counter()
-    shapes = _shapes(config)
-    lowered = _lower(name, config, mesh, shapes)
+    shapes = _shapes(config, phase)
+    lowered = _lower(name, config, phase, mesh, shapes)
     # Without a GPU to try them on, XLA's tile sizes for its own Triton products are guesses, and
     # for some shapes it finds none; the libraries' products need none.
     gpu = machine is not None and machine.platform == 'gpu'
@@ -128,8 +135,8 @@ def compile_program(
     seconds = time.perf_counter() - begin
     # Of the whole batch. XLA counts for the platform it runs on, and not for others.
     host = jax.devices('cpu')[:1]
-    if list(mesh.devices) != host:
-      lowered = _lower(name, config, parallel.make_mesh(host), shapes)
+    if list(mesh.devices.flat) != host:
+      lowered = _lower(name, config, phase, parallel.make_mesh(host), shapes)
     counted = lowered.cost_analysis()
   memory = compiled.memory_analysis()
   return ProgramSize(
@@ -137,7 +144,7 @@ def compile_program(
     machine=_describe(mesh, machine),
     devices=mesh.size,
     implementation=chosen,
-    batch_size=config.batch_size,
+    batch_size=phase.config.batch_size,
     flops=None if counted is None else float(counted['flops']),
     argument_bytes=memory.argument_size_in_bytes,
     temporary_bytes=memory.temp_size_in_bytes,
@@ -156,33 +163,40 @@ def _peak(memory: Any) -> int:
 
 
 def _describe(mesh: Mesh, machine: targets.Target | None) -> str:
-  return f'this machine ({mesh.devices[0].device_kind})' if machine is None else machine.name
+  return f'this machine ({mesh.devices.flat[0].device_kind})' if machine is None else machine.name
 
 
-def _shapes(config: TrainConfig) -> tuple[Batch, RigArrays]:
+def _phase(name: str, config: TrainConfig) -> Phase:
+  """The phase a program is of, whether or not the run has steps of it."""
+  number = 2 if name == 'phase2' else 1
+  return Phase(number, config.phase2 if number == 2 else config.phase1, 0)
+
+
+def _shapes(config: TrainConfig, phase: Phase) -> tuple[Batch, RigArrays]:
   """Of a batch and the head."""
   head = load_head()
   return (
-    jax.eval_shape(lambda: example_batch(config, head)),
+    jax.eval_shape(lambda: example_batch(config.generator, head, phase.config.batch_size)),
     jax.eval_shape(lambda: Rig.from_head(head, config.generator.uv_size).arrays),
   )
 
 
-def _lower(name: str, config: TrainConfig, mesh: Mesh, shapes: tuple[Batch, RigArrays]) -> Any:
+def _lower(
+  name: str, config: TrainConfig, phase: Phase, mesh: Mesh, shapes: tuple[Batch, RigArrays]
+) -> Any:
   """The traced program."""
   batch, rig = shapes
-  trainer = make_trainer(config, mesh)
-  state = jax.eval_shape(trainer.init)
-  if name == 'step':
-    perceptual = jax.eval_shape(zero_lpips) if config.objective.weights.lpips else None
-    return trainer.step.lower(state, batch, rig, perceptual)
+  trainer, goal = make_trainer(config, phase, mesh), phase.config.objective
+  if name != 'forward':
+    perceptual = jax.eval_shape(zero_lpips) if goal.weights.lpips else None
+    return trainer.step.lower(trainer.shapes, batch, rig, perceptual)
 
   def local(state: TrainState, batch: Batch, rig: RigArrays) -> jax.Array:
-    generator = trainer.generator(state)
-    return predict(generator, batch, rig, config.objective).output.features
+    return predict(trainer.generator(state), batch, rig, goal).output.features
 
   spread = parallel.over_batch(mesh, local, (False, True, False), spread_result=True)
   whole, parts = parallel.replicated(mesh), parallel.spread(mesh)
-  return jax.jit(spread, in_shardings=(whole, parts, whole), out_shardings=parts).lower(
-    state, batch, rig
+  where = jax.tree.map(lambda leaf: leaf.sharding, trainer.shapes)
+  return jax.jit(spread, in_shardings=(where, parts, whole), out_shardings=parts).lower(
+    trainer.shapes, batch, rig
   )

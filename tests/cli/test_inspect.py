@@ -34,7 +34,7 @@ def test_a_program_is_described(memory, verdict, capsys, monkeypatch):
       'h100:8',
       8,
       'triton',
-      config.batch_size,
+      config.phase1.batch_size,
       2e12,
       memory_bytes=memory,
       collectives={'all-reduce': 2},
@@ -43,9 +43,9 @@ def test_a_program_is_described(memory, verdict, capsys, monkeypatch):
     )
 
   monkeypatch.setattr(inspect, 'compile_program', compiled)
-  assert main(['inspect', '--config=debug', '--program', 'step']) == 0
+  assert main(['inspect', '--config=debug', '--program', 'phase1']) == 0
   text = capsys.readouterr().out
-  assert 'step, 2 targets over 8 × h100:8, triton: 2.000 TFLOP in all' in text
+  assert 'phase1, 2 targets over 8 × h100:8, triton: 2.000 TFLOP in all' in text
   assert f'1.50 GiB at most of {memory / 2**30:.1f} GiB: {verdict}' in text
   assert '2 all-reduce' in text
 

@@ -181,9 +181,12 @@ def test_images_must_be_square(monocular, tmp_path):
 
 
 def test_the_command_line_names_data_sets():
-  changed = {'data.datasets': 'a/sa0_monocular,b/sa0_multiview', 'data.weights': '3,1'}
-  config = with_overrides(TrainConfig, load_config('debug'), changed | {'data.threads': '4'})
-  data = from_config_dict(TrainConfig, config).data
+  changed = {
+    'phase1.data.datasets': 'a/sa0_monocular,b/sa0_multiview',
+    'phase1.data.weights': '3,1',
+  }
+  config = with_overrides(TrainConfig, load_config('debug'), changed | {'phase1.data.threads': '4'})
+  data = from_config_dict(TrainConfig, config).phase1.data
   assert data == DataConfig(('a/sa0_monocular', 'b/sa0_multiview'), (3.0, 1.0), threads=4)
 
 

@@ -73,19 +73,6 @@ def test_an_untrained_residual_is_nothing():
     np.testing.assert_array_equal(part, np.zeros_like(part))
 
 
-@pytest.mark.parametrize('train', [False, True])
-def test_gradients_reach_the_encoder_only_when_asked(train):
-  @jax.jit
-  def slopes(model, sources, uv):
-    return jax.grad(lambda m: jnp.sum(m.encode(sources, uv).features))(model)
-
-  sources = jax.tree.map(lambda a: a[:, :1], pack_sources(frames(), [0]))
-  gradient = slopes(generator(train_encoder=train), sources, rig().arrays.uv)
-  moved = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(nnx.state(gradient.encoder)))
-  assert (moved > 0) == train
-  assert float(jnp.abs(gradient.dpt.out.kernel[...]).max()) > 0
-
-
 def test_weights_of_visibility_average_over_those_that_see():
   seen = jnp.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])[None, :, None]  # k = 3, two texels
   share = visible_share(seen, jnp.asarray([[True, True, False]]))

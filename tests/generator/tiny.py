@@ -16,9 +16,7 @@ from sa0_jax.head.registry import load_head
 from sa0_jax.train.config import TrainConfig
 from tests.refine.scenes import small_capture
 
-TINY = dataclasses.replace(
-  from_config_dict(TrainConfig, load_config('debug')).generator, train_encoder=False
-)
+TINY = from_config_dict(TrainConfig, load_config('debug')).generator
 
 
 @functools.cache

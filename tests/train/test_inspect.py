@@ -17,9 +17,12 @@ def test_the_published_network_has_the_published_size():
   modules = {m.name: m for m in inspect.module_sizes(settings('paper'))}
   assert 40e6 <= modules['unet'].parameters <= 60e6
   assert 85e6 < modules['encoder'].parameters < 87e6
-  assert modules['encoder'].trained == 0
+  assert (modules['encoder'].trained1, modules['encoder'].trained2) == (
+    0,
+    modules['encoder'].parameters,
+  )
   others = [m for name, m in modules.items() if name != 'encoder']
-  assert all(m.trained == m.parameters for m in others)
+  assert all(m.trained1 == m.trained2 == m.parameters for m in others)
 
 
 def test_every_configuration_is_a_network_of_its_size():
@@ -29,14 +32,14 @@ def test_every_configuration_is_a_network_of_its_size():
   ]
   assert sizes == sorted(sizes)
   tiny = inspect.module_sizes(settings('tiny'))
-  assert all(m.trained == m.parameters for m in tiny)
+  assert all(m.trained1 == m.parameters for m in tiny)
 
 
 def test_a_program_is_compiled_and_measured():
   config = settings('debug')
   report = inspect.compile_program('forward', config)
   assert report.devices >= 1
-  assert report.batch_size == config.batch_size
+  assert report.batch_size == config.phase1.batch_size
   assert report.machine.startswith('this machine')
   assert report.fits is None
   # Parameters alone are part of it.
@@ -48,5 +51,5 @@ def test_a_program_is_compiled_and_measured():
 
 
 def test_programs_have_names():
-  with pytest.raises(ValueError, match="one of forward, step, got 'backward'"):
+  with pytest.raises(ValueError, match="one of forward, phase1, phase2, got 'backward'"):
     inspect.compile_program('backward', settings('debug'))

@@ -6,35 +6,35 @@ import jax
 import numpy as np
 import pytest
 
-from sa0_jax.config import from_config_dict, load_config
 from sa0_jax.generator.generator import Rig
 from sa0_jax.head.registry import load_head
 from sa0_jax.metrics.image import psnr
-from sa0_jax.train import parallel
-from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.objective import predict
 from sa0_jax.train.step import make_trainer
+from tests.train.runs import first, one_device, settings
 from tests.train.studio_data import Draws, Pick, film_people, make_batch
 
 PEOPLE, CAMERAS, INSTANTS = 4, 8, 4
+STEPS = 1300
 UNSEEN = (2, 5)  # cameras whose pictures are neither sources nor targets of training
 
 
 @pytest.mark.slow
 def test_four_people_are_learnt_and_four_portraits_help(capsys):
-  config = from_config_dict(TrainConfig, load_config('tiny'))
+  config = settings('tiny')
+  phase = first(config, steps=STEPS)
   people = film_people(range(PEOPLE), config.generator.image_size, CAMERAS, INSTANTS)
   seen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS not in UNSEEN)
   unseen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS in UNSEEN)
   rig = Rig.from_head(load_head(), config.generator.uv_size).arrays
-  trainer = make_trainer(config, parallel.make_mesh(jax.devices()[:1]))
+  trainer = make_trainer(config, phase, one_device())
   state, draws = trainer.init(), Draws(PEOPLE, seen)
   begin = time.perf_counter()
-  for step in range(config.steps):
+  for step in range(STEPS):
     state, metrics = trainer.step(state, make_batch(people, draws(0, step)), rig, None)
     assert not bool(metrics.overflowed)
   seconds = time.perf_counter() - begin
-  images = jax.jit(lambda *inputs: predict(*inputs, config.objective).output.features)
+  images = jax.jit(lambda *inputs: predict(*inputs, phase.config.objective).output.features)
   generator = trainer.generator(state)
 
   def score(targets, count):
@@ -50,7 +50,7 @@ def test_four_people_are_learnt_and_four_portraits_help(capsys):
   trained, four, one = score(seen, 4), score(unseen, 4), score(unseen, 1)
   with capsys.disabled():
     print(
-      f'\n{config.steps} steps in {seconds:.0f} s; training targets {trained:.2f} dB; unseen '
+      f'\n{STEPS} steps in {seconds:.0f} s; training targets {trained:.2f} dB; unseen '
       f'cameras {four:.2f} dB from four portraits, {one:.2f} dB from one'
     )
   assert trained >= 30

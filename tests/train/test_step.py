@@ -1,7 +1,6 @@
 """One training step: deterministic, frozen where it should be, the same on one device or two."""
 
 import dataclasses
-import functools
 import json
 import os
 import subprocess
@@ -11,51 +10,15 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
-from sa0_jax.config import from_config_dict, load_config
-from sa0_jax.data.config import BuildConfig, DataConfig
-from sa0_jax.data.pipeline import Run, make_batches, on_devices
-from sa0_jax.generator.generator import Rig
-from sa0_jax.head.registry import load_head
+from sa0_jax.generator.vit import VIT_PRESETS
 from sa0_jax.train import parallel
-from sa0_jax.train.config import OptimizerConfig, TrainConfig
-from sa0_jax.train.example import example_batch
-from sa0_jax.train.feed import make_feed, make_put
-from sa0_jax.train.optimizer import learning_rate, make_optimizer
-from sa0_jax.train.step import make_trainer
-from tests.data.scenes import prepare, save_captures
+from sa0_jax.train.config import OptimizerConfig
+from sa0_jax.train.optimizer import layer_rates, learning_rate, make_optimizer
+from sa0_jax.train.step import fresh_generator, make_trainer
 from tests.structure.sources import ROOT
-
-
-def settings(**changed) -> TrainConfig:
-  return dataclasses.replace(from_config_dict(TrainConfig, load_config('debug')), **changed)
-
-
-@functools.cache
-def inputs():
-  head = load_head()
-  config = settings()
-  # Where batches of data are: in another place they would be another program.
-  batch = jax.device_put(example_batch(config, head), parallel.spread(one_device()))
-  return batch, Rig.from_head(head, config.generator.uv_size).arrays
-
-
-@functools.cache
-def one_device():
-  return parallel.make_mesh(jax.devices()[:1])
-
-
-@functools.cache
-def trainer():
-  return make_trainer(settings(), one_device())
-
-
-def run(made, steps, batch=None):
-  given, rig = inputs()
-  state = made.init()
-  for _ in range(steps):
-    state, metrics = made.step(state, given if batch is None else batch, rig, None)
-  return state, metrics
+from tests.train.runs import first, inputs, one_device, run, second, settings, trainer
 
 
 def same_bits(first, second):
@@ -64,80 +27,63 @@ def same_bits(first, second):
 
 
 def test_steps_learn_change_every_parameter_and_repeat_bit_by_bit():
-  (first, metrics), (second, again) = run(trainer(), 25), run(trainer(), 25)
-  same_bits((first, metrics), (second, again))
-  assert int(first.step) == 25
+  (state, metrics), (other, again) = run(trainer(), 25), run(trainer(), 25)
+  same_bits((state, metrics), (other, again))
+  assert int(state.step) == 25
   assert float(metrics.psnr) > float(run(trainer(), 1)[1].psnr) + 2
   before = jax.tree.leaves(trainer().init().trainable)
-  for a, b in zip(before, jax.tree.leaves(first.trainable), strict=True):
+  for a, b in zip(before, jax.tree.leaves(state.trainable), strict=True):
     assert not np.array_equal(a, b)
 
 
 def test_untrained_features_survive_the_first_steps_of_adam():
   """They grew a thousandfold, and Gaussians with them, before the dense features had a norm."""
   made = trainer()
-  _, first = run(made, 1)
+  _, begin = run(made, 1)
   for steps in (2, 3):
     _, metrics = run(made, steps)
-    assert int(metrics.num_instances) < 2 * int(first.num_instances)
-
-
-def test_prepared_data_is_trained_on(tmp_path):
-  """Captures, data set, batches on the devices, steps: the whole way, and again bit by bit."""
-  config, made, rig = settings(), trainer(), inputs()[1]
-  size, steps = config.generator.image_size, 4
-  captures = save_captures(tmp_path / 'captures', 2, size=size)
-  folder = prepare(captures, tmp_path, {'train': ['p0', 'p1']}, BuildConfig()).path
-  feed, put = make_feed(one_device(), load_head()), make_put(one_device())
-
-  def start():
-    batches = make_batches(DataConfig((folder,)), Run(config.batch_size, size, steps))
-    return iter(on_devices(batches, put))
-
-  def train(state, batches, count):
-    for _ in range(count):
-      state, metrics = made.step(state, feed(next(batches)), rig, None)
-      assert np.isfinite(float(metrics.loss))
-    return state
-
-  whole = train(made.init(), start(), steps)
-  batches = start()
-  half = train(made.init(), batches, 2)
-  resumed = start()
-  resumed.set_state(batches.get_state())
-  same_bits(train(half, resumed, 2), whole)
+    assert int(metrics.num_instances) < 2 * int(begin.num_instances)
 
 
 def test_a_frozen_encoder_is_no_parameter_and_has_no_moments():
-  config = settings()
-  config = dataclasses.replace(
-    config, generator=dataclasses.replace(config.generator, train_encoder=False)
-  )
-  made = make_trainer(config, parallel.make_mesh(jax.devices()[:1]))
+  made = make_trainer(settings(), first(train_encoder=False), one_device())
   # A step hands `frozen` on as it is, and differentiates by `trainable` alone.
   state = made.init()
   sizes = [sum(leaf.size for leaf in jax.tree.leaves(t)) for t in (state.frozen, state.trainable)]
   assert sizes[0] > 500_000  # the encoder
   moments = [leaf.size for leaf in jax.tree.leaves(state.optimizer) if leaf.size > 1]
-  assert moments == [sizes[1]] * 2
+  assert moments == [sizes[1] + -sizes[1] % 4096] * 2
   # What comes back is the whole network.
   assert sum(leaf.size for leaf in jax.tree.leaves(made.generator(state))) == sum(sizes)
 
 
 @pytest.mark.slow
 def test_a_step_short_of_gaussians_is_not_made():
-  config = settings()
-  config = dataclasses.replace(
-    config,
-    generator=dataclasses.replace(config.generator, train_encoder=False),
-    objective=dataclasses.replace(config.objective, capacity=64, implementation='xla'),
-  )
-  made = make_trainer(config, parallel.make_mesh(jax.devices()[:1]))
+  goal = dataclasses.replace(settings().phase1.objective, implementation='xla')
+  phase = first(train_encoder=False, objective=goal)
+  made = make_trainer(settings(), phase, one_device(), capacity=64)
   before = jax.tree.map(np.asarray, made.init())
-  state, metrics = run(made, 1)
-  assert bool(metrics.overflowed)
-  assert int(metrics.num_instances) > 64
-  same_bits(before, state)
+  state, report = run(made, 2)
+  assert bool(report.overflowed)
+  assert int(report.num_instances) > 64
+  assert bool(state.halted)
+  same_bits(before, state._replace(halted=before.halted))
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_neither_do_those_after_it():
+  batch, rig = inputs()
+  state, _ = run(trainer(), 1)
+  before = jax.tree.map(np.asarray, state)
+  broken = batch._replace(targets=batch.targets._replace(image=batch.targets.image * np.nan))
+  state, report = trainer().step(state, broken, rig, None)
+  assert not bool(report.finite)
+  state, report = trainer().step(state, batch, rig, None)
+  assert bool(report.finite)
+  assert bool(state.halted)
+  same_bits(before, state._replace(halted=before.halted))
+  # And goes on from there as if nothing had been.
+  state = state._replace(halted=jax.device_put(before.halted, state.halted.sharding))
+  same_bits(run(trainer(), 1, state), run(trainer(), 2))
 
 
 def test_a_batch_must_be_equal_parts():
@@ -149,12 +95,12 @@ def test_a_batch_must_be_equal_parts():
 _OVER_DEVICES = """
 import hashlib, json, sys
 import jax, numpy as np
-from tests.train import test_step
+from tests.train import runs
 from sa0_jax.train import parallel
 from sa0_jax.train.step import make_trainer
 
-made = make_trainer(test_step.settings(), parallel.make_mesh())
-state, metrics = test_step.run(made, 2)
+made = make_trainer(runs.settings(), runs.first(), parallel.make_mesh(fsdp=int(sys.argv[2])))
+state, metrics = runs.run(made, 2)
 leaves = jax.tree.leaves(state.trainable)
 np.savez(sys.argv[1], *[np.asarray(leaf) for leaf in leaves])
 print(json.dumps({'devices': jax.device_count(), 'loss': float(metrics.loss)}))
@@ -222,18 +168,92 @@ def test_settings_of_the_optimizer_are_checked(changed, message, unchecked_shape
     OptimizerConfig(**changed)
 
 
-def test_weights_to_start_from_must_be_of_this_network():
-  other = dataclasses.replace(settings().generator, pool='attention')
-  made = trainer().generator(trainer().init())
-  with pytest.raises(ValueError, match='another configuration'):
-    make_trainer(settings(generator=other), parallel.make_mesh(), made)
-
-
 def test_weights_to_start_from_stay_the_callers():
   """A step uses its state up; what was given must not be part of it."""
   given = trainer().generator(trainer().init())
-  state = make_trainer(settings(), parallel.make_mesh(jax.devices()[:1]), given).init()
-  begun = trainer().generator(state)
+  begun = trainer().generator(trainer().init(given))
   same_bits(given, begun)
   for a, b in zip(jax.tree.leaves(given), jax.tree.leaves(begun), strict=True):
     assert a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer()
+
+
+def test_parts_of_a_batch_add_up_to_it():
+  """Draws are each person's own, so the parts of a batch have the gradient of the whole."""
+  made = make_trainer(settings(), first(accumulate=2), one_device())
+  (state, report), (whole, expected) = run(made, 1), run(trainer(), 1)
+  np.testing.assert_allclose(report.loss, expected.loss, rtol=1e-6)
+  np.testing.assert_allclose(report.gradient_norm, expected.gradient_norm, rtol=1e-4)
+  moments = [optax.tree_utils.tree_get(s.optimizer, 'mu') for s in (state, whole)]
+  assert np.linalg.norm(moments[0] - moments[1]) < 1e-4 * np.linalg.norm(moments[1])
+
+
+def test_the_anchor_draws_back_and_is_never_changed():
+  """λ/2 ‖θ − θ₀‖², and its gradient."""
+  config = settings()
+  start = fresh_generator(config)
+  weak, strong = (make_trainer(config, second(anchor=a), one_device()) for a in (1e-9, 10.0))
+  begun = weak.init(start)
+  anchor = jax.tree.map(np.asarray, begun.anchor)
+  same_bits(anchor, begun.trainable)
+  (free, _), (held, report) = run(weak, 4, begun), run(strong, 4, strong.init(start))
+
+  def away(state):
+    pairs = zip(jax.tree.leaves(state.trainable), jax.tree.leaves(anchor), strict=True)
+    return sum(float(np.sum((np.asarray(a) - b) ** 2)) for a, b in pairs)
+
+  assert away(held) < 0.9 * away(free)
+  assert float(report.terms['anchor']) > 0
+  same_bits(anchor, held.anchor)
+
+
+def test_layers_of_the_encoder_learn_at_falling_rates():
+  config = settings('paper')
+  shapes = jax.eval_shape(lambda: nnx.state(fresh_generator(config)))
+  rates = nnx.to_flat_state(layer_rates(shapes, VIT_PRESETS['dinov3_vitb16'], 0.65))
+  found = {}
+  for where, rate in rates:
+    name = '/'.join(map(str, where))
+    found.setdefault(float(rate[...] if hasattr(rate, 'value') else rate), []).append(name)
+  of = {name: rate for rate, names in found.items() for name in names}
+  assert len(found) == 14  # twelve blocks, what comes before them, and the rest
+  assert of['encoder/blocks/11/attention/out/kernel'] == pytest.approx(0.65)
+  assert of['encoder/blocks/0/attention/out/kernel'] == pytest.approx(0.65**12)
+  assert of['encoder/cls_token'] == pytest.approx(0.65**13)
+  assert of['encoder/norm/scale'] == 1.0
+  assert {rate for name, rate in of.items() if not name.startswith('encoder/')} == {1.0}
+
+
+def test_the_rate_warms_up_and_weights_decay_as_in_adamw():
+  rate = learning_rate(
+    OptimizerConfig(1e-4, 'cosine', warmup_steps=10, decay_steps=90, final_fraction=0.0)
+  )
+  np.testing.assert_allclose([rate(0), rate(5), rate(10)], [0, 5e-5, 1e-4], rtol=1e-6, atol=1e-12)
+  np.testing.assert_allclose([rate(55), rate(100)], [5e-5, 0], rtol=1e-6, atol=1e-10)
+  config = OptimizerConfig(schedule='constant', weight_decay=0.1, clip_norm=1e9)
+  ours, theirs = make_optimizer(config), optax.adamw(2.5e-4, weight_decay=0.1)
+  at, slope = np.linspace(-1, 1, 7, dtype=np.float32), np.linspace(2, 3, 7, dtype=np.float32)
+  a, b = ours.init(at), theirs.init(at)
+  for _ in range(3):
+    one, a = ours.update(slope, a, at)
+    two, b = theirs.update(slope, b, at)
+    np.testing.assert_allclose(one, two, rtol=1e-6)
+
+
+def test_rules_say_what_lies_where():
+  mesh = jax.sharding.AbstractMesh((2, 4), parallel.AXES)
+  tree = {
+    'trainable': {'a': {'kernel': np.zeros((3, 3, 8, 16)), 'bias': np.zeros(16)}},
+    'optimizer': {'mu': np.zeros(4096), 'count': np.zeros(())},
+    'frozen': {'odd': {'kernel': np.zeros((8, 6))}},
+  }
+  specs = jax.tree.map(lambda sharding: tuple(sharding.spec), parallel.shardings(mesh, tree))
+  assert specs['trainable']['a'] == {'kernel': (None, None, None, 'fsdp'), 'bias': ()}
+  assert specs['optimizer'] == {'mu': ('fsdp',), 'count': ()}
+  assert specs['frozen']['odd']['kernel'] == ()  # 6 columns on 4 devices
+  with pytest.raises(ValueError, match='no rule for optimizer/mu'):
+    parallel.shardings(mesh, tree, ((r'kernel|bias|count', ()),))
+
+
+def test_devices_must_be_whole_groups():
+  with pytest.raises(ValueError, match='fsdp=3: 1 devices cannot be divided'):
+    parallel.make_mesh(jax.devices()[:1], 3)

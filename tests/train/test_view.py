@@ -5,14 +5,12 @@ import dataclasses
 import jax
 import pytest
 
-from sa0_jax.config import from_config_dict, load_config
 from sa0_jax.generator.decoder import geometry, view_encoding
 from sa0_jax.generator.generator import Rig
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.regularizers import jacobian_penalty
-from sa0_jax.train import parallel
-from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.step import make_trainer
+from tests.train.runs import first, one_device, settings
 from tests.train.studio_data import Draws, film_people, make_batch
 
 STEPS = 150
@@ -21,15 +19,13 @@ FRONT = jax.numpy.asarray([0.0, 0.0, -1.0])
 
 def dependence(weight: float) -> float:
   """log(1 + ‖J‖²), exact, after training on two people seen by six cameras."""
-  config = from_config_dict(TrainConfig, load_config('debug'))
-  weights = dataclasses.replace(config.objective.weights, jacobian=weight)
-  config = dataclasses.replace(
-    config, objective=dataclasses.replace(config.objective, weights=weights)
-  )
+  config = settings()
+  goal = config.phase1.objective
+  goal = dataclasses.replace(goal, weights=dataclasses.replace(goal.weights, jacobian=weight))
   people = film_people(range(2), config.generator.image_size, cameras=6, instants=1)
   draws = Draws(len(people), tuple(range(6)))
   rig = Rig.from_head(load_head(), config.generator.uv_size).arrays
-  trainer = make_trainer(config, parallel.make_mesh(jax.devices()[:1]))
+  trainer = make_trainer(config, first(objective=goal, steps=STEPS), one_device())
   state = trainer.init()
   for step in range(STEPS):
     batch = make_batch(people, draws(0, step))
