@@ -20,6 +20,7 @@ much room there is) is what process 0 sees; a checkpoint is damaged when one pro
 import contextlib
 import dataclasses
 import errno
+import functools
 import json
 import math
 import os
@@ -412,8 +413,13 @@ def _checksums(leaves: Mapping[str, jax.Array]) -> dict[str, int]:
   whole = None
   if isinstance(sharding, NamedSharding):  # every process reads the result
     whole = NamedSharding(sharding.mesh, PartitionSpec())
-  sums = jax.jit(lambda xs: jnp.stack([_checksum(x) for x in xs]), out_shardings=whole)(arrays)
-  return dict(zip(leaves, np.asarray(sums).tolist(), strict=True))
+  return dict(zip(leaves, np.asarray(_summing(whole)(arrays)).tolist(), strict=True))
+
+
+@functools.cache
+def _summing(whole: NamedSharding | None) -> Callable[[list[jax.Array]], jax.Array]:
+  """Compiled once for all saves of a run."""
+  return jax.jit(lambda arrays: jnp.stack([_checksum(a) for a in arrays]), out_shardings=whole)
 
 
 def _checksum(array: jax.Array) -> jax.Array:

@@ -23,6 +23,9 @@ from sa0_jax.train import checkpoint
 from sa0_jax.train.checkpoint import CheckpointConfig, CheckpointStore, Position
 from tests.structure.sources import ROOT
 
+# Arrays that orbax was reading when another was found damaged report to an event loop that is gone.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
 IDENTITY = {'seed': 1, 'data': ['monocular'], 'rate': 2.5e-4}
 DATA = {'next_index': 7, 'nested': [{'a': None}]}
 
@@ -130,8 +133,8 @@ def test_arrays_have_the_names_of_their_places_and_need_only_orbax(written):
     arrays = checkpointer.restore(written / '4' / 'state')
   state = make_state(4)
   assert set(arrays) == {'step', 'trainable', 'optimizer'}
-  same_bits(arrays['trainable']['up']['0'], state.trainable['up'][0].value)
-  same_bits(arrays['trainable']['half'], state.trainable['half'].value)
+  same_bits(arrays['trainable']['up']['0'], state.trainable['up'][0][...])
+  same_bits(arrays['trainable']['half'], state.trainable['half'][...])
   same_bits(arrays['optimizer']['1']['0'], state.optimizer[1][0])
 
 
@@ -185,7 +188,7 @@ def test_other_arrays_are_named_and_nothing_is_set_aside(copied):
 
 
 def test_names_must_tell_arrays_apart():
-  for tree in ({'a': {'0': 1, 0: 2}}, {'a.b': 1}, {'a/b': 1}, {'': 1}):
+  for tree in ({'a.b': 1}, {'a/b': 1}, {'': 1}):
     with pytest.raises(ValueError, match=r'name .* of an array is not unique'):
       checkpoint._named(tree)
 
@@ -251,6 +254,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(copied, damage):
   copied.store.close()
 
 
+@pytest.mark.slow
 def test_no_damage_to_any_file_goes_unnoticed(copied):
   """Each file cut, emptied, flipped or gone: the bits of 4, or those of 2 and a line about it."""
   whole = copied.folder.with_name('whole')
@@ -301,7 +305,7 @@ def test_donated_arrays_are_saved_as_they_were(tmp_path):
   opened = Opened(tmp_path / 'c', keep=9)
   for step in range(1, 4):
     state = make_state(step, size=20_000)
-    given = jnp.copy(state.trainable['up'][0].value), jnp.copy(state.optimizer[0])
+    given = jnp.copy(state.trainable['up'][0][...]), jnp.copy(state.optimizer[0])
     opened.store.save({'w': given}, at(step))
     for _ in range(5):
       given = use_up(given)
@@ -309,7 +313,7 @@ def test_donated_arrays_are_saved_as_they_were(tmp_path):
     opened.store.wait()
     template = {'w': same_place(given)}
     [first, second] = opened.store.restore(lambda _, fits=template: fits)[0]['w']
-    same_bits((first, second), (state.trainable['up'][0].value, state.optimizer[0]))
+    same_bits((first, second), (state.trainable['up'][0][...], state.optimizer[0]))
   opened.store.close()
 
 
@@ -374,7 +378,7 @@ def on_meshes(folder: pathlib.Path) -> None:
       same_bits(found, state)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(target), strict=True):
       assert a.sharding == b.sharding
-    counts.append(len(found.trainable['up'][0].value.sharding.device_set))
+    counts.append(len(found.trainable['up'][0][...].sharding.device_set))
     opened.store.save(found, at(step))
     opened.store.close()
     assert opened.said == []
@@ -385,22 +389,6 @@ def save_for_ever(folder: pathlib.Path) -> None:
   opened = Opened(folder, keep=2)
   for step in range(1, 1000):
     opened.store.save(make_state(step, size=100_000), at(step))
-
-
-def save_onto_a_full_disk(folder: pathlib.Path) -> None:
-  """Files end at 100 kB; which, unlike the free room, cannot be asked before."""
-  opened = Opened(folder)
-  opened.store.save(make_state(6), at(6), wait=True)
-  resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-  opened.store.save(make_state(8, size=100_000), at(8))
-  for attempt in (opened.store.wait, lambda: opened.store.save(make_state(9), at(9), wait=True)):
-    try:
-      attempt()
-      print('well')
-    except OSError as error:
-      print(error)
-  print(opened.steps())
-  opened.store.close()
 
 
 def test_other_meshes_and_device_counts(tmp_path):
@@ -437,15 +425,30 @@ def test_kill_9_while_writing(tmp_path):
   assert all(name.isdigit() for name in opened.names())
 
 
-def test_a_write_that_fails_is_an_error_of_the_next_call(copied):
-  lines = finished(start('save_onto_a_full_disk', copied.folder)).splitlines()
-  assert 'checkpoint 8 could not be written' in lines[0], lines
-  assert lines[1:] == ['well', '[9, 6, 4]'], lines
-  assert copied.names() == {'9', '6', '4'}
-  cut(largest(copied.folder / '9'))
-  assert copied.restored() == 6
+@pytest.fixture
+def short_files():
+  """Files end at 100 kB: a disk that is full, and did not say so when it was asked."""
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+  yield
+  resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_a_write_that_fails_is_an_error_of_the_next_call(copied, short_files):
+  copied.store.save(make_state(6, size=100_000), at(6))
+  with pytest.raises(OSError, match='checkpoint 6 could not be written'):
+    copied.store.save(make_state(8), at(8))
+  assert copied.steps() == [4, 2]
+  assert copied.restored() == 4
+  # What was half-written is removed by the next save, which finds the store well.
+  assert copied.save(8).names() == {'2', '4', '8'}
+  with pytest.raises(OSError, match='checkpoint 9 could not be written'):
+    copied.store.save(make_state(9, size=100_000), at(9), wait=True)
+  assert copied.restored() == 8
+  copied.store.close()
+
+
+@pytest.mark.slow
 def test_train_states_have_names_that_tell_them_apart():
   """The state of a real network, as the loop saves it."""
   from sa0_jax.train import parallel
