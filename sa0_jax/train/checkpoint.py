@@ -276,9 +276,11 @@ class CheckpointStore:
     }
     leaves, problem = {}, None
     try:
-      with ocp.StandardCheckpointer() as checkpointer:
-        tree = checkpointer.restore(self._path(step) / _STATE, _nested(_not_empty(wanted)))
-      found = _flat(tree)
+      # Not by a checkpointer: it ends with a barrier that a process which met damage never reaches.
+      handler = ocp.StandardCheckpointHandler()
+      arguments = ocp.args.StandardRestore(_nested(_not_empty(wanted)))
+      path = ocp.path.step.epath.Path(self._path(step) / _STATE)
+      found = _flat(handler.restore(path, args=arguments))
       leaves = {
         name: found[name] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
         for name, leaf in wanted.items()
