@@ -43,10 +43,8 @@ class CheckpointStore:
       OSError: there is no room for it; the checkpoints before it stay.
     """
     ocp = self._ocp
-    # Asked first: an orbax that runs out of room fills standard error with its threads' tracebacks.
     needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + _OVERHEAD
-    if shutil.disk_usage(self._folder).free < needed:
-      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+    check_room(self._folder, needed, shutil.disk_usage(self._folder).free)
     self._manager.save(
       int(state.step),
       args=ocp.args.Composite(
@@ -68,7 +66,7 @@ class CheckpointStore:
       return None
     identity = self._manager.restore(step, args=ocp.args.Composite(identity=ocp.args.JsonRestore()))
     if identity['identity'] != self._identity:
-      changed = _differences(identity['identity'], self._identity)
+      changed = differences(identity['identity'], self._identity)
       raise ValueError(
         f'{self._folder}: the checkpoint there was made by another run ({changed}); '
         'delete the folder or write to another place'
@@ -94,6 +92,24 @@ def _leaves(state: RefineState) -> dict[str, Any]:
   return {f'{i:04d}': leaf for i, leaf in enumerate(jax.tree.leaves(state))}
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+def check_room(folder: Path, needed: int, free: int) -> None:
+  """Asked before anything is written.
+
+  An orbax that runs out of room fills standard error with the tracebacks of its threads.
+
+  Args:
+    folder: where checkpoints live.
+    needed: bytes of the next one.
+    free: bytes left there.
+
+  Raises:
+    OSError: that is too little.
+  """
+  if free < needed:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+  """What differs between the identities of two runs, for a message."""
   keys = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
   return ', '.join(f'{k}: {old.get(k)} then, {new.get(k)} now' for k in keys)

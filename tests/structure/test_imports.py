@@ -41,7 +41,7 @@ KERNEL_FILES = {'mesh_render_kernels': 'mesh_render'}  # numba halves of one-fil
 PLACES = {
   'absl': ('sa0_jax/cli/', 'sa0_jax/config.py', 'configs/'),
   'ml_collections': ('sa0_jax/cli/', 'sa0_jax/config.py', 'configs/'),
-  'orbax': ('sa0_jax/refine/checkpoint.py',),
+  'orbax': ('sa0_jax/refine/checkpoint.py', 'sa0_jax/train/checkpoint.py'),
   'mediapipe': ('sa0_jax/capture/track/worker.py',),
   'torch': (),
   'tensorflow': (),
