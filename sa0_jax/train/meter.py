@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import jax
 
@@ -92,7 +92,7 @@ class Meter:
     self._begin, self._read, self._waited = now, self._done, 0.0
     return rates
 
-  def line(self, step: int, rates: Rates, values: Mapping[str, float]) -> str:
+  def line(self, step: int, rates: Rates, values: Mapping[str, SupportsFloat]) -> str:
     """The text of a progress line.
 
     Args:

@@ -95,6 +95,7 @@ class Profile:
     if step == self._start and not self._running:
       jax.block_until_ready(state)
       self.folder.mkdir(parents=True, exist_ok=True)
+      (self.folder / _STEPS).unlink(missing_ok=True)  # of a profile before
       options = jax.profiler.ProfileOptions()
       options.python_tracer_level = 0  # thousands of events of Python's, which slow the steps down
       jax.profiler.start_trace(str(self.folder), profiler_options=options)

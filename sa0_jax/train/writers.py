@@ -10,7 +10,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, SupportsFloat
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,30 +22,12 @@ METRICS, LOG, PICTURES, EVENTS = 'metrics.jsonl', 'log.txt', 'pictures', 'tensor
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
 
 
-class Writer(Protocol):
-  """What the loop writes to."""
-
-  tensorboard: str
-
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
-    """Numbers of one step."""
-
-  def images(self, step: int, pictures: Mapping[str, UInt8[np.ndarray, 'h w 3']]) -> None:
-    """Pictures of one step, by name."""
-
-  def note(self, text: str) -> None:
-    """A remark with the time."""
-
-  def close(self) -> None:
-    """Ends it."""
-
-
 class NullWriter:
   """Writes nothing; for the processes of a run that are not the first."""
 
   tensorboard = 'none'
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+  def scalars(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
     """Does nothing."""
 
   def images(self, step: int, pictures: Mapping[str, UInt8[np.ndarray, 'h w 3']]) -> None:
@@ -104,7 +86,7 @@ class RunWriter:
   def __exit__(self, *error: object) -> None:
     self.close()
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+  def scalars(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
     """Writes numbers of one step.
 
     JSON has no NaN and no infinities: they become null, and the line says under 'not_finite' which.
@@ -240,25 +222,6 @@ def _step_of(line: bytes) -> int | None:
   return step if isinstance(step, int) else None
 
 
-class _Events(Protocol):
-  library: str
-
-  def scalars(self, step: int, values: Mapping[str, float]) -> None: ...
-
-  def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None: ...
-
-  def close(self) -> None: ...
-
-
-def _open_events(folder: Path, resume_step: int) -> _Events | None:
-  """The writer of TensorBoard's files that this environment has."""
-  if all(importlib.util.find_spec(name) is not None for name in ('clu', 'tensorflow')):
-    return _CluEvents(folder)
-  if importlib.util.find_spec('tensorboardX') is not None:
-    return _TensorboardXEvents(folder, resume_step)
-  return None
-
-
 class _CluEvents:
   """clu's writer, on TensorFlow. It cannot take back steps: a resumed run shows some twice."""
 
@@ -269,7 +232,7 @@ class _CluEvents:
 
     self._writer = metric_writers.SummaryWriter(str(folder))
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+  def scalars(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
     self._writer.write_scalars(step, dict(values))
     self._writer.flush()
 
@@ -302,7 +265,7 @@ class _TensorboardXEvents:
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._write(resume_step + 1, session_log=start)
 
-  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+  def scalars(self, step: int, values: Mapping[str, SupportsFloat]) -> None:
     self._values(step, [self._summary.Value(tag=k, simple_value=v) for k, v in values.items()])
 
   def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
@@ -325,3 +288,16 @@ class _TensorboardXEvents:
   def _write(self, step: int, **what: Any) -> None:
     self._writer.write_event(self._event(wall_time=time.time(), step=step, **what))
     self._writer.flush()
+
+
+def _open_events(folder: Path, resume_step: int) -> _CluEvents | _TensorboardXEvents | None:
+  """The writer of TensorBoard's files that this environment has."""
+  if all(importlib.util.find_spec(name) is not None for name in ('clu', 'tensorflow')):
+    return _CluEvents(folder)
+  if importlib.util.find_spec('tensorboardX') is not None:
+    return _TensorboardXEvents(folder, resume_step)
+  return None
+
+
+# What the loop writes to.
+Writer = RunWriter | NullWriter
