@@ -1,7 +1,7 @@
 """A run to look at: sources, target, render, error and UV maps of some people, a row each."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -130,8 +130,8 @@ def compose(
   return _join(rows, axis=0)
 
 
-def _columns(host: Pictures) -> Mapping[str, np.ndarray]:
-  """Stacks of pictures by label, from left to right."""
+def _columns(host: Any) -> dict[str, np.ndarray]:
+  """Stacks of a `Pictures` on the host by label, from left to right."""
   sources = {f'source {i + 1}': host.sources[:, i] for i in range(host.sources.shape[1])}
   return sources | {
     'target': host.target,

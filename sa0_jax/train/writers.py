@@ -1,7 +1,7 @@
 """What a training run leaves to be read: numbers by step, pictures, a log, TensorBoard's files."""
 
+import contextlib
 import errno
-import importlib.util
 import io
 import json
 import math
@@ -292,9 +292,10 @@ class _TensorboardXEvents:
 
 def _open_events(folder: Path, resume_step: int) -> _CluEvents | _TensorboardXEvents | None:
   """The writer of TensorBoard's files that this environment has."""
-  if all(importlib.util.find_spec(name) is not None for name in ('clu', 'tensorflow')):
+  # An ImportError of either says what is missing, or half installed: TensorFlow for clu.
+  with contextlib.suppress(ImportError):
     return _CluEvents(folder)
-  if importlib.util.find_spec('tensorboardX') is not None:
+  with contextlib.suppress(ImportError):
     return _TensorboardXEvents(folder, resume_step)
   return None
 

@@ -120,8 +120,20 @@ def test_tensorboard_gets_the_same(tmp_path):
   assert value.image.encoded_image_string.startswith(b'\x89PNG')
 
 
+def test_half_a_tensorflow_is_none(tmp_path, monkeypatch):
+  """An installation that was interrupted is found, but cannot be imported."""
+  (tmp_path / 'path' / 'tensorflow').mkdir(parents=True)
+  (tmp_path / 'path' / 'tensorflow' / '__init__.py').write_text('import tensorflow.python')
+  monkeypatch.syspath_prepend(tmp_path / 'path')
+  with RunWriter(tmp_path / 'run', 0, tensorboard=True) as writer:
+    assert writer.tensorboard == 'tensorboardX'
+
+
 def test_nothing_is_needed_for_json(tmp_path, monkeypatch):
-  monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+  for name in ('clu', 'tensorboardX'):
+    monkeypatch.setitem(sys.modules, name, None)
+    for loaded in [m for m in sys.modules if m.startswith(f'{name}.')]:
+      monkeypatch.setitem(sys.modules, loaded, None)
   with RunWriter(tmp_path, 0, tensorboard=True) as writer:
     assert writer.tensorboard == 'none'
     writer.scalars(1, {'loss': 1.0})
