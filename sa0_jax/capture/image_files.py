@@ -166,23 +166,39 @@ def write(path: str | os.PathLike[str], pixels: UInt8[np.ndarray, 'h w *c']) -> 
   Raises:
     ValueError: the format is unknown to the encoder.
   """
-  import cv2
-
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    data = encode(pixels, path.suffix)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  with archive.atomic_write(path) as file:
+    file.write(data)
+
+
+def encode(pixels: UInt8[np.ndarray, 'h w *c'], suffix: str) -> bytes:
+  """An RGB or grey image as the bytes of a file.
+
+  Args:
+    pixels: the image.
+    suffix: of the format's files, such as '.png'.
+
+  Raises:
+    ValueError: the format is unknown to the encoder.
+  """
+  import cv2
+
   ordered = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR) if pixels.ndim == 3 else pixels
-  suffix = path.suffix.lower()
   # OpenCV 5 warns on standard error about options of other formats.
   options: list[int] = []
-  if suffix == '.png':
+  if suffix.lower() == '.png':
     options = [cv2.IMWRITE_PNG_COMPRESSION, _PNG_COMPRESSION]
-  elif suffix in ('.jpg', '.jpeg'):
+  elif suffix.lower() in ('.jpg', '.jpeg'):
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
   try:
-    done, data = cv2.imencode(suffix, np.ascontiguousarray(ordered), options)
+    done, data = cv2.imencode(suffix.lower(), np.ascontiguousarray(ordered), options)
   except cv2.error:
     done = False
   if not done:
-    raise ValueError(f'{path}: cannot encode an image as {path.suffix!r}')
-  with archive.atomic_write(path) as file:
-    file.write(data.tobytes())
+    raise ValueError(f'cannot encode an image as {suffix!r}')
+  return data.tobytes()

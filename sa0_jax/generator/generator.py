@@ -216,11 +216,14 @@ class Generator(nnx.Module):
     self._check(sources, uv)
     batch, count = sources.mask.shape
     flat = jax.tree.map(lambda a: jnp.reshape(a, (batch * count, *a.shape[2:])), sources)
-    seen = self.encoder(flat.image)
-    dense = self.dpt(seen.maps, seen.cls, flat.image)
+    with jax.named_scope('encoder'):
+      seen = self.encoder(flat.image)
+    with jax.named_scope('dpt'):
+      dense = self.dpt(seen.maps, seen.cls, flat.image)
     test = VisibilityConfig() if self.config.visibility else None
     maps = SourceMaps(dense, flat.image.astype(dense.dtype))
-    warped = barycentric_warp(maps, flat.vertices, flat.camera, uv, test)
+    with jax.named_scope('warp'):
+      warped = barycentric_warp(maps, flat.vertices, flat.camera, uv, test)
     both = jnp.concatenate([warped.features, warped.rgb], axis=-1)
     both = both.reshape(batch, count, *both.shape[1:])
     rgb = uv.layout.from_image(warped.rgb.astype(jnp.float32))
@@ -232,7 +235,8 @@ class Generator(nnx.Module):
       both = both * share[..., None].astype(both.dtype)
       rgb = rgb * uv.layout.from_image(share[..., None])
     pooled, style = self._pool(both, cls, sources.mask)
-    grid = self.unet(pooled, style, uv.valid, key)
+    with jax.named_scope('unet'):
+      grid = self.unet(pooled, style, uv.valid, key)
     return Identity(uv.layout.from_image(grid), mean_pool(rgb, sources.mask))
 
   def decode(
@@ -250,9 +254,11 @@ class Generator(nnx.Module):
       codes: of the target frames, [b]; the shape code plays no part.
       rest: where Gaussians lie by default, from `rest_gaussians`.
     """
-    maps = self.decoder(identity.features, view_encoding(view), identity.rgb)
-    residual = self.residual(identity.features, residual_lib.condition_from_codes(codes))
-    maps = residual_lib.apply_residual(maps, residual)
+    with jax.named_scope('decoder'):
+      maps = self.decoder(identity.features, view_encoding(view), identity.rgb)
+    with jax.named_scope('residual'):
+      residual = self.residual(identity.features, residual_lib.condition_from_codes(codes))
+      maps = residual_lib.apply_residual(maps, residual)
     return Decoded(to_bound_gaussians(maps, rest, self.config.position_bound), maps, residual)
 
   def _pool(

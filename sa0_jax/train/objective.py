@@ -92,9 +92,11 @@ def render_decoded(
   face = rig.uv.layout.face
 
   def one(gaussians, vertices, view, intrinsics):  # type: ignore[no-untyped-def]
-    world = pose_gaussians(gaussians, vertices, rig.faces, face)
+    with jax.named_scope('binding'):
+      world = pose_gaussians(gaussians, vertices, rig.faces, face)
     camera = Camera(view, intrinsics, width, height)
-    return world.rasterize(camera, raster, config.implementation)
+    with jax.named_scope('rasterizer'):
+      return world.rasterize(camera, raster, config.implementation)
 
   camera = targets.camera
   return jax.vmap(one)(
@@ -167,20 +169,22 @@ def objective(
   noise_key, draw_key = jax.vmap(jax.random.split, out_axes=1)(key)
   identity, decoded, output = predict(generator, batch, rig, config, noise_key)
   targets = batch.targets
-  terms = _image_terms(output.features, targets, config.weights, perceptual)
-  terms |= _attribute_terms(decoded, rig, config)
-  if config.weights.jacobian:
-    terms['jacobian'] = regularizers.jacobian_penalty(
-      functools.partial(_geometry, generator, identity),
-      view_encoding(optical_axis(targets.camera)),
-      draw_key,
-      config.jacobian_estimator,
-    )
-  loss = stage1.total(terms, config.weights, config.phase)
+  with jax.named_scope('losses'):
+    terms = _image_terms(output.features, targets, config.weights, perceptual)
+    terms |= _attribute_terms(decoded, rig, config)
+    if config.weights.jacobian:
+      terms['jacobian'] = regularizers.jacobian_penalty(
+        functools.partial(_geometry, generator, identity),
+        view_encoding(optical_axis(targets.camera)),
+        draw_key,
+        config.jacobian_estimator,
+      )
+    loss = stage1.total(terms, config.weights, config.phase)
+    score = jnp.mean(jax.vmap(psnr)(output.features, targets.image))
   metrics = Metrics(
     loss=loss,
     terms=terms,
-    psnr=jnp.mean(jax.vmap(psnr)(output.features, targets.image)),
+    psnr=score,
     num_instances=jnp.max(output.num_instances),
     overflowed=jnp.any(output.overflowed),
   )

@@ -50,6 +50,8 @@ PLACES = {
   'tensorflow_datasets': ('sa0_jax/data/',),
   'array_record': ('sa0_jax/data/',),
   'apache_beam': ('sa0_jax/data/beam.py',),
+  'clu': ('sa0_jax/train/writers.py',),
+  'tensorboardX': ('sa0_jax/train/writers.py',),
 }
 # Import name → distribution, where they differ.
 DISTRIBUTIONS = {
@@ -61,8 +63,8 @@ DISTRIBUTIONS = {
   'array_record': 'array-record',
   'tensorflow_datasets': 'tensorflow-datasets',
 }
-# In the tracker's own environment; an extra that is imported where it is asked for.
-FOREIGN = {'mediapipe', 'apache_beam'}
+# In the tracker's own environment; extras that are imported where they are asked for.
+FOREIGN = {'mediapipe', 'apache_beam', 'tensorboardX'}
 
 
 def part_of_file(path: str) -> str:
@@ -169,7 +171,7 @@ def test_what_is_imported_is_declared():
 def test_importing_the_package_loads_nothing_heavy():
   """numba, OpenCV, orbax and video libraries are imported when first needed."""
   heavy = {'numba', 'cv2', 'orbax', 'av', 'optax', 'tensorflow', 'flax', 'ml_collections'}
-  heavy |= {'grain', 'tensorflow_datasets', 'array_record'}
+  heavy |= {'grain', 'tensorflow_datasets', 'array_record', 'clu', 'tensorboardX'}
   program = f'import sys, sa0_jax; print(*({heavy!r} & sys.modules.keys()))'
   done = subprocess.run(
     [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True
