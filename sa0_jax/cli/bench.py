@@ -12,7 +12,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   """Registers the command."""
   parser = subparsers.add_parser(
     'bench',
-    help='measure the rasterizer, the refinement, the generator or the data on this machine',
+    help='measure the rasterizer, refinement, generator, data or training on this machine',
     description='Measures speed, and for the rasterizer also errors, on fixed workloads.',
     epilog='example: sa0 bench rasterizer --json rasterizer.json',
     allow_abbrev=False,
@@ -69,6 +69,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   )
   measures = {rasterizer: _rasterizer, refine: _refine, generator: _generator}
   measures[_add_data(actions)] = _data
+  measures[_add_train(actions)] = _train
   for action, measure in measures.items():
     action.set_defaults(measure=measure)
     action.add_argument(
@@ -107,6 +108,28 @@ def _add_data(actions: argparse._SubParsersAction) -> argparse.ArgumentParser:
     '--dataset', metavar='DIR', action='append', help='made by `sa0 prepare`; may be given again'
   )
   return data
+
+
+def _add_train(actions: argparse._SubParsersAction) -> argparse.ArgumentParser:
+  """Adds `sa0 bench train`."""
+  train: argparse.ArgumentParser = actions.add_parser(
+    'train',
+    help='training steps and images a second, and where their time goes',
+    description='Whole training steps from random weights, of a made-up batch or, where '
+    '--config.phase1.data.datasets names some, of data sets: images and steps a second, the share '
+    'of time that waits for data, model FLOPs utilization against the measured rate of products of '
+    'matrices, and the share of each part by the profiler.',
+    epilog='example: sa0 bench train --config=tiny --steps 5 --json train.json',
+    allow_abbrev=False,
+  )
+  options.add_config(train, 'paper')
+  train.add_argument('--phase', type=int, choices=(1, 2), help='of training (default: 1)')
+  for name, text in (
+    ('batch-size', "targets a step (default: the phase's)"),
+    ('steps', 'that are timed (default: 10)'),
+  ):
+    train.add_argument(f'--{name}', metavar='N', type=options.positive, help=text)
+  return train
 
 
 def _add_numbers(parser: argparse.ArgumentParser, *numbers: tuple[str, str]) -> None:
@@ -198,3 +221,25 @@ def _data(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     f'{report["cores_needed_most"]:.1f} for always 4'
   )
   return report, text
+
+
+def _train(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+  from sa0_jax.train import trace
+  from sa0_jax.train.bench import TrainBench, measure
+  from sa0_jax.train.config import TrainConfig
+
+  settings = options.read_settings(args, TrainConfig)
+  given = _given(args, 'phase', 'batch_size', 'steps')
+  report = {'config': args.config, **measure(TrainBench(settings, **given))}
+  used, of = report['model_flops_utilization'], report['matmul_flops_per_second'] / 1e12
+  memory = report['device_memory_bytes'] or report['host_memory_bytes']
+  text = [
+    f'{args.config}, phase {report["phase"]}, {report["batch_size"]} targets, {report["dtype"]}: '
+    f'{report["images_per_second"]:.2f} images/s, {report["steps_per_second"]:.3f} steps/s, data '
+    f'wait {100 * report["data_wait_share"]:.0f}%, '
+    + ('' if used is None else f'{100 * used:.0f}% of the {of:.2f} TFLOP/s of a matrix product, ')
+    + f'{memory / 2**30:.1f} GiB; first call {report["first_call_seconds"]:.1f} s; '
+    f'{report["devices"]} × {report["device"]}, jax {report["jax"]}'
+  ]
+  parts = trace.table(trace.Part(**part) for part in report['parts'])
+  return report, '\n'.join([*text, parts])

@@ -38,6 +38,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from sa0_jax.archive import read_json
 from sa0_jax.refine.checkpoint import check_room, differences
+from sa0_jax.train.parallel import path_name
 
 _STATE, _RECORD = 'state', 'record'  # parts of a checkpoint
 _OVERHEAD = 1 << 16  # bytes of a checkpoint beside the arrays,
@@ -368,14 +369,12 @@ def _named(tree: Any) -> dict[str, Any]:
   """
   found = {}
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-    if len(path) > 1 and path[-1] == jax.tree_util.GetAttrKey('value'):
-      path = path[:-1]
-    words = [jax.tree_util.keystr((key,), simple=True) for key in path]
-    name = '/'.join(words)
-    if name in found or not all(word and not set(word) & set('/.') for word in words):
+    name = path_name(path)
+    words = name.split('/')
+    if name in found or not all(word and '.' not in word for word in words):
       raise ValueError(
         f'checkpoints: the name {name!r} of an array is not unique, or has an empty word or one '
-        'with a dot or a slash'
+        'with a dot'
       )
     found[name] = leaf
   return found

@@ -133,11 +133,7 @@ def compile_program(
     gpu = machine is not None and machine.platform == 'gpu'
     compiled = lowered.compile({'xla_gpu_enable_triton_gemm': False} if gpu else None)
     seconds = time.perf_counter() - begin
-    # Of the whole batch. XLA counts for the platform it runs on, and not for others.
-    host = jax.devices('cpu')[:1]
-    if list(mesh.devices.flat) != host:
-      lowered = _lower(name, config, phase, parallel.make_mesh(host), shapes)
-    counted = lowered.cost_analysis()
+    flops = count_flops(config, phase, name)
   memory = compiled.memory_analysis()
   return ProgramSize(
     name=name,
@@ -145,7 +141,7 @@ def compile_program(
     devices=mesh.size,
     implementation=chosen,
     batch_size=phase.config.batch_size,
-    flops=None if counted is None else float(counted['flops']),
+    flops=flops,
     argument_bytes=memory.argument_size_in_bytes,
     temporary_bytes=memory.temp_size_in_bytes,
     peak_bytes=_peak(memory),
@@ -153,6 +149,22 @@ def compile_program(
     collectives=dict(Counter(_COLLECTIVES.findall(compiled.as_text()))),
     compile_seconds=seconds,
   )
+
+
+def count_flops(config: TrainConfig, phase: Phase, name: str = 'step') -> float | None:
+  """Floating-point operations of a phase's program for the whole batch; None where XLA is silent.
+
+  XLA counts for the platform it runs on and not for others, so it is asked about one CPU; before it
+  optimises, and without our kernels.
+
+  Args:
+    config: the run.
+    phase: whose batch it is.
+    name: 'forward', or anything else for the step.
+  """
+  mesh = parallel.make_mesh(jax.devices('cpu')[:1])
+  counted = _lower(name, config, phase, mesh, _shapes(config, phase)).cost_analysis()
+  return None if counted is None else float(counted['flops'])
 
 
 def _peak(memory: Any) -> int:

@@ -4,7 +4,7 @@ Each turn, in this order: a batch is drawn; a step is handed to the devices; the
 before is looked at; then, where it is due, and after every step in flight has landed: metrics,
 held-out scores, pictures, a checkpoint. So a checkpoint never knows of a batch that no step has
 seen, and the devices never wait for Python. A step that could not be made (too many Gaussians for
-the rasterizer's buffer) halts the state; it is made again with more room, and so are those after it.
+the rasterizer's buffer) halts the state; it is made again with more room, as are those after it.
 
     WORKDIR/config.json       settings
     WORKDIR/checkpoints/      by `train.checkpoint`
@@ -15,6 +15,7 @@ the rasterizer's buffer) halts the state; it is made again with more room, and s
 
 import collections
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -193,7 +194,7 @@ def run_identity(config: TrainConfig, head: HeadModel) -> dict[str, Any]:
       data['datasets'] = [f'{one.path.parent.name} of {len(one)} frames' for one in splits]
   flat = {f'{head.name} head': head.fingerprint}
   _flatten(settings, '', flat)
-  return json.loads(json.dumps(flat))  # type: ignore[no-any-return]
+  return flat
 
 
 def _flatten(tree: Any, prefix: str, into: dict[str, Any]) -> None:
@@ -434,16 +435,16 @@ class _Turn:
     if not self.landed:
       return
     rates = self.meter.read()
-    mean = lambda *values: float(np.mean(values))  # noqa: E731
-    reports = [r._replace(num_instances=0, overflowed=0, finite=0) for r in self.landed]
-    one = jax.tree.map(mean, *reports)
+    mean = functools.partial(jax.tree.map, lambda *values: float(np.mean(values)))
+    one = mean(*({'loss': r.loss, 'psnr': r.psnr, 'norm': r.gradient_norm} for r in self.landed))
+    terms = mean(*(r.terms for r in self.landed))
     values = {
       'phase': float(self.phase.number),
-      'loss': one.loss,
-      'psnr': one.psnr,
-      'gradient_norm': one.gradient_norm,
+      'loss': one['loss'],
+      'psnr': one['psnr'],
+      'gradient_norm': one['norm'],
       'num_instances': float(max(int(r.num_instances) for r in self.landed)),
-      **{f'loss/{name}': value for name, value in one.terms.items()},
+      **{f'loss/{name}': value for name, value in terms.items()},
       'steps_per_second': rates.steps_per_second,
       'images_per_second': rates.images_per_second,
       'data_wait_share': rates.data_wait_share,

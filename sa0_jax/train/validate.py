@@ -1,6 +1,7 @@
 """Scores on people held out of the training: the same draws every time."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
@@ -28,12 +29,12 @@ class Scores(NamedTuple):
   Attributes:
     psnr: mean over the targets, dB, over black.
     by_sources: the same of those with 1, 2, 3 and 4 sources; NaN where there were none.
-    count: targets.
+    targets: how many.
   """
 
   psnr: float
   by_sources: tuple[float, ...]
-  count: int
+  targets: int
 
 
 class HeldOut(NamedTuple):
@@ -83,7 +84,7 @@ def held_out(
     base = 'sa0_multiview' if kind == 2 else 'sa0_monocular'
     same = sum(item.name.startswith(base) for item in found)
     name = f'{base}_{same + 1}' if same else base
-    found.append(HeldOut(name, lambda dataset=dataset: iter(dataset)))
+    found.append(HeldOut(name, functools.partial(iter, dataset)))
   return found, notes
 
 
@@ -95,7 +96,7 @@ def _kind(folder: str) -> Literal[1, 2]:
 
 def make_scorer(
   mesh: Mesh, rig: RigArrays, goal: ObjectiveConfig
-) -> Callable[[Generator, list[Batch]], Scores]:
+) -> Callable[[Generator, Iterable[Batch]], Scores]:
   """Compiles the scoring of batches.
 
   Args:
