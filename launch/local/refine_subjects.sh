@@ -95,5 +95,7 @@ for ((i = index; i < ${#subjects[@]}; i += count)); do
     failed=$((failed + 1))
   fi
 done
-((failed == 0)) || fail_line="$failed failed"
-[[ -z ${fail_line:-} ]] || { echo "refine_subjects.sh: $fail_line" >&2; exit 1; }
+if ((failed)); then
+  echo "refine_subjects.sh: $failed failed" >&2
+  exit 1
+fi

@@ -98,18 +98,20 @@ def find_cluster(
 
 def _manual(environ: Mapping[str, str], flags: Mapping[str, str | int | None]) -> Cluster:
   values = {}
-  for name, (flag, variable) in _MANUAL.items():
+  for name, (_, variable) in _MANUAL.items():
     given = flags[name]
-    values[name] = environ.get(variable) or None if given is None else str(given)
-    if values[name] is None and not (name == 'coordinator' and values.get('processes') == '1'):
+    values[name] = environ.get(variable, '') if given is None else str(given)
+  for name, (flag, variable) in _MANUAL.items():
+    # One process needs no coordinator.
+    if not values[name] and not (name == 'coordinator' and values['processes'] == '1'):
       raise ValueError(
         f'several processes: {flag} (or {variable}) is missing; all three of --coordinator '
         'HOST:PORT, --processes N and --process I are needed'
       )
   return Cluster(
-    values['coordinator'],
-    _number(values['processes'] or '', '--processes'),
-    _number(values['process'] or '', '--process'),
+    values['coordinator'] or None,
+    _number(values['processes'], '--processes'),
+    _number(values['process'], '--process'),
     'manual',
   )
 
@@ -245,7 +247,6 @@ def initialize(
     raise RuntimeError('initialize: this process has met the others already')
   if cluster.coordinator is not None:
     timeout_seconds = _meet(cluster, timeout_seconds)
-  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   try:
     jax.distributed.initialize(
       cluster.coordinator,

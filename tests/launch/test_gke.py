@@ -67,7 +67,9 @@ def test_only_what_was_saved_starts_again_uncounted(jobset):
   spec = worker(jobset)['template']['spec']
   assert rules(spec) == {75: 'Ignore', 2: 'FailJob', 'DisruptionTarget': 'Ignore'}
   assert spec['backoffLimit'] == 0
-  assert jobset['spec']['failurePolicy']['maxRestarts'] == 10
+  policy = jobset['spec']['failurePolicy']
+  assert policy['maxRestarts'] == 10
+  assert policy['rules'] == [{'action': 'FailJobSet', 'onJobFailureReasons': ['PodFailurePolicy']}]
   pod = spec['template']['spec']
   assert pod['restartPolicy'] == 'Never'  # else Kubernetes refuses the policy
   assert pod['terminationGracePeriodSeconds'] >= 120

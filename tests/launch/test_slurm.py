@@ -158,27 +158,43 @@ def test_dry_run_of_an_array(captures, tmp_path):
   assert not (tmp_path / 'avatars').exists()
 
 
-def test_an_array_that_is_stopped_hands_it_on_and_is_put_back(captures, tmp_path):
-  """The signal reaches `sa0 refine`, no other subject begins, the element is put back."""
-  bin_folder = tmp_path / 'bin'
+@pytest.fixture
+def stop(tmp_path):
+  """Runs a job with programs of shell until it has begun, stops its script, tells what happened."""
+  bin_folder, log = tmp_path / 'bin', tmp_path / 'log'
   bin_folder.mkdir()
-  for name, text in {
-    'sa0': 'trap "echo stopped >> $LOG; exit 143" TERM; echo began >> $LOG; sleep 30 & wait',
-    'scontrol': 'echo "$@" >> $LOG',
-  }.items():
-    (bin_folder / name).write_text(f'#!/bin/sh\n{text}\n')
-    (bin_folder / name).chmod(0o755)
-  log = tmp_path / 'log'
   log.touch()
-  environ = {'PATH': f'{bin_folder}:{os.environ["PATH"]}', 'LOG': str(log), **element(0, 1)}
-  words = ['bash', str(ROOT / ARRAY), str(captures), str(tmp_path / 'avatars')]
-  with subprocess.Popen(words, env=environ, stdout=subprocess.DEVNULL) as process:
-    end = time.monotonic() + 30
-    while 'began' not in log.read_text() and time.monotonic() < end:
-      time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 75
-  assert log.read_text().splitlines() == ['began', 'stopped', 'requeue 9']
+
+  def stopped(words: list[str], programs: dict[str, str], **variables: str) -> list[object]:
+    for name, text in (programs | {'scontrol': 'echo "$@" >> $LOG'}).items():
+      (bin_folder / name).write_text(f'#!/bin/sh\n{text}\n')
+      (bin_folder / name).chmod(0o755)
+    environ = {'PATH': f'{bin_folder}:{os.environ["PATH"]}', 'LOG': str(log), **variables}
+    with subprocess.Popen(
+      ['bash', *words], cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL
+    ) as process:
+      end = time.monotonic() + 30
+      while 'began' not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+      process.send_signal(signal.SIGTERM)
+      return [process.wait(30), *log.read_text().splitlines()]
+
+  return stopped
+
+
+def test_an_array_that_is_stopped_hands_it_on_and_is_put_back(stop, captures, tmp_path):
+  """The signal reaches `sa0 refine`, no other subject begins, the element is put back."""
+  program = 'trap "echo stopped >> $LOG; exit 143" TERM; echo began >> $LOG; sleep 30 & wait'
+  words = [str(ROOT / ARRAY), str(captures), str(tmp_path / 'avatars')]
+  happened = stop(words, {'sa0': program}, **element(0, 1))
+  assert happened == [75, 'began', 'stopped', 'requeue 9']
+
+
+def test_a_job_that_is_cancelled_waits_for_its_processes_and_is_not_put_back(stop):
+  """SLURM signals the processes itself."""
+  program = 'echo began >> $LOG; sleep 1; echo saved >> $LOG; exit 75'
+  happened = stop([str(ROOT / TRAIN)], {'srun': program}, SLURM_JOB_ID='7')
+  assert happened == [75, 'began', 'saved']
 
 
 def test_the_stand_in_tells_what_it_was_given(tmp_path):

@@ -1,5 +1,6 @@
 """Who may import whom: arrows point down the list of layers, and libraries have their places."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.structure.sources import ROOT, Import, imports, package_files, read
+from tests.structure.sources import ROOT, Import, imports, package_files, parse, read
 
 # From the bottom up. A part imports from lower layers and from itself only.
 LAYERS = (
@@ -153,6 +154,22 @@ def test_libraries_have_their_places(library):
     )
     == []
   )
+
+
+def test_one_file_makes_meshes_and_one_starts_processes():
+  """Attributes, not imports: `jax.sharding.Mesh` is imported for annotations, too."""
+  found = {
+    (words, path)
+    for path in package_files()
+    for node in ast.walk(parse(path))
+    if isinstance(node, ast.Call)
+    for words in (ast.unparse(node.func),)
+    if words in ('Mesh', 'jax.make_mesh', 'jax.sharding.Mesh') or '.distributed.' in words
+  }
+  assert {path for words, path in found if 'distributed' in words} == {'sa0_jax/train/cluster.py'}
+  assert {path for words, path in found if 'distributed' not in words} <= {
+    'sa0_jax/train/parallel.py'
+  }
 
 
 def test_imports_are_absolute():
