@@ -3,7 +3,7 @@
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -15,7 +15,6 @@ from sa0_jax.losses.lpips import zero_lpips
 from sa0_jax.train import parallel, trace
 from sa0_jax.train.config import TrainConfig
 from sa0_jax.train.example import example_batch
-from sa0_jax.train.feed import make_feed, make_put
 from sa0_jax.train.inspect import count_flops
 from sa0_jax.train.meter import Meter
 from sa0_jax.train.objective import Batch
@@ -116,9 +115,7 @@ def measure(bench: TrainBench) -> dict[str, Any]:
     'device_memory_bytes': rates.device_memory_bytes,
     'flops_per_step': flops,
     'matmul_flops_per_second': matmul,
-    'model_flops_utilization': None
-    if flops is None
-    else flops / seconds / (matmul * mesh.size),
+    'model_flops_utilization': None if flops is None else flops / seconds / (matmul * mesh.size),
     'parts': None,
   }
   if bench.parts:
@@ -145,7 +142,9 @@ def _batches(config: TrainConfig, phase: Phase, mesh: Any) -> Iterator[Batch]:
     batch = jax.device_put(batch, parallel.spread(mesh))
     while True:
       yield batch
+  # Here: machines that only measure have none of the libraries that read data.
   from sa0_jax.data.pipeline import Run, make_batches, on_devices
+  from sa0_jax.train.feed import make_feed, make_put
 
   run = Run(
     settings.batch_size,
@@ -154,7 +153,7 @@ def _batches(config: TrainConfig, phase: Phase, mesh: Any) -> Iterator[Batch]:
     phase=settings.objective.phase,
     seed=config.seed,
   )
-  feed: Callable[..., Batch] = make_feed(mesh, head)
+  feed = make_feed(mesh, head)
   for frames in on_devices(make_batches(settings.data, run), make_put(mesh)):
     yield feed(frames)
 

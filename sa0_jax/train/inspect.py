@@ -163,6 +163,8 @@ def count_flops(config: TrainConfig, phase: Phase, name: str = 'step') -> float 
     name: 'forward', or anything else for the step.
   """
   mesh = parallel.make_mesh(jax.devices('cpu')[:1])
+  # In one part: XLA counts what a loop repeats once.
+  phase = phase._replace(config=dataclasses.replace(phase.config, accumulate=1))
   counted = _lower(name, config, phase, mesh, _shapes(config, phase)).cost_analysis()
   return None if counted is None else float(counted['flops'])
 
