@@ -25,6 +25,7 @@ COMMANDS = (
   'reconstruct',
   'refine',
   'render',
+  'view',
   'export',
   'head',
   'inspect',
