@@ -39,7 +39,11 @@ class ViewerServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
     """
     self.routes = routes
     self.policy = policy
-    super().__init__((HOST, port), _Handler)
+    try:
+      super().__init__((HOST, port), _Handler)
+    except OSError as error:
+      reason = f'port {port} of {HOST}: {error.strerror}; choose another one, or 0 for any'
+      raise OSError(error.errno, reason) from error
 
   def server_bind(self) -> None:
     """Binds the address; the base class would ask a name server about it."""
