@@ -15,7 +15,7 @@ from sa0_jax.viewer.pack import motion_of, pack_avatar
 # Spark compiles WebAssembly and sorts in a worker whose code it carries along. Nothing outside.
 _POLICY = (
   "default-src 'none'; script-src {script} 'wasm-unsafe-eval'; style-src {style}; "
-  "worker-src blob:; connect-src {connect}; img-src data: blob:; media-src blob:; "
+  'worker-src blob:; connect-src {connect}; img-src data: blob:; media-src blob:; '
   "base-uri 'none'; form-action 'none'"
 )
 
@@ -69,7 +69,9 @@ def self_contained(names: list[str], packs: list[bytes]) -> str:
     for pack in packs
   )
   page = _fill(names, f'{data}\n<script>{script}</script>\n<!--\n{static("NOTICE.txt")}\n-->')
-  policy = _POLICY.format(script=f"'sha256-{_digest(script)}'", style=_style_hash(page), connect='data:')
+  policy = _POLICY.format(
+    script=f"'sha256-{_digest(script)}'", style=_style_hash(page), connect='data:'
+  )
   meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
   return page.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{meta}', 1)
 

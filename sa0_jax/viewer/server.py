@@ -105,5 +105,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     self.send_header('Cache-Control', 'no-store')
     super().end_headers()
 
-  def log_message(self, format: str, *args: Any) -> None:
+  def log_message(self, *args: Any) -> None:
     """Keeps the terminal quiet."""

@@ -22,7 +22,9 @@ def visited(monkeypatch):
         pages[url + name] = answer.read()
     os.kill(os.getpid(), signal.SIGINT)
 
-  monkeypatch.setattr(webbrowser, 'open', lambda url: threading.Thread(target=visit, args=(url,)).start())
+  monkeypatch.setattr(
+    webbrowser, 'open', lambda url: threading.Thread(target=visit, args=(url,)).start()
+  )
   return pages
 
 

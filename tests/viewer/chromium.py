@@ -46,6 +46,7 @@ class Page:
   """One page of a browser of its own, with all it has asked for and complained about."""
 
   def __init__(self, folder, size=(800, 600)):
+    self.folder = folder  # what the page saves lands here
     self.requests: list[str] = []
     self.complaints: list[str] = []
     self._answers: dict[int, dict] = {}

@@ -59,7 +59,7 @@ def capture(avatar) -> Capture:
   camera = Camera(
     np.stack([np.asarray(v.world_to_camera, np.float32) for v in views]),
     # Off centre, as cropped pictures are.
-    np.stack([np.asarray(v.intrinsics, np.float32) + (0, 0, 3, -2) for v in views]),
+    np.stack([np.asarray(v.intrinsics) + np.float32([0, 0, 3, -2]) for v in views]),
     SIZE,
     SIZE,
   )

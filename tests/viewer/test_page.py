@@ -1,14 +1,15 @@
 """The built page is that of its sources, and the exported one holds everything."""
 
 import base64
+import dataclasses
 import hashlib
 import re
 
 import pytest
 
 from sa0_jax.viewer import page
-from sa0_jax.viewer.page import export_html
 from sa0_jax.viewer.pack import motion_of, pack_avatar
+from sa0_jax.viewer.page import export_html
 from tests.structure.sources import ROOT
 
 WEB = ROOT / 'sa0_jax' / 'viewer' / 'web'
@@ -16,7 +17,10 @@ WEB = ROOT / 'sa0_jax' / 'viewer' / 'web'
 
 def test_the_bundle_was_built_from_these_sources():
   digest = hashlib.sha256()
-  names = ['package-lock.json', *(f'src/{n}' for n in sorted(p.name for p in (WEB / 'src').iterdir()))]
+  names = [
+    'package-lock.json',
+    *(f'src/{n}' for n in sorted(p.name for p in (WEB / 'src').iterdir())),
+  ]
   for name in names:
     digest.update(f'{name}\0'.encode() + (WEB / name).read_bytes())
   found = re.search(r'sha256 ([0-9a-f]{64})', page.static('viewer.js')[:200])[1]
@@ -56,8 +60,6 @@ def test_export_holds_everything_and_allows_nothing_else(avatar, capture, tmp_pa
 
 
 def test_export_of_another_heads_motion_is_refused(avatar, capture, tmp_path):
-  import dataclasses
-
   other = dataclasses.replace(capture, head_name='flame2020')
   with pytest.raises(ValueError, match='flame2020'):
     export_html(avatar, tmp_path / 'a.html', other)

@@ -62,12 +62,16 @@ export class Panel {
   async #turntable() {
     this.status.textContent = 'recording…';
     try {
-      const clip = await recordTurntable(this.stage);
+      const clip = await this.record();
       download(clip.blob, `${this.packs[0].name}.${clip.suffix}`);
       this.status.textContent = 'turntable saved';
     } catch (error) {
       this.status.textContent = `no recording: ${error.message}`;
     }
+  }
+
+  record(seconds) {
+    return recordTurntable(this.stage, seconds);
   }
 
   #presets() {
