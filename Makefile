@@ -11,9 +11,9 @@ INPUTS := pyproject.toml constraints.txt
 # Two workers use two cores best when numba, in each, keeps to one; bits do not depend on it.
 PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
-DEFAULT := not slow and not mediapipe and not parity and not real_clip and not interpreter and not aot
+DEFAULT := not slow and not mediapipe and not parity and not real_clip and not interpreter and not aot and not browser
 
-.PHONY: demo test test-slow test-parity test-mediapipe test-interpreter test-aot test-aot-slow lint format wheel constraints clean
+.PHONY: demo test test-slow test-parity test-mediapipe test-browser test-interpreter test-aot test-aot-slow lint format viewer wheel constraints clean
 
 demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
 	$(BIN)/sa0 demo --out $(OUT)
@@ -30,6 +30,9 @@ test-mediapipe: $(VENV)/.installed-dev  ## installs the landmark network (about 
 
 test-parity: $(VENV)/.installed-parity  ## against torch, smplx, transformers and lpips
 	$(PYTEST) -m parity
+
+test-browser: $(VENV)/.installed-dev  ## the viewer; needs chromium (Debian: apt-get install chromium)
+	$(PYTEST) -m browser tests/viewer
 
 test-interpreter: $(VENV)/.installed-dev  ## kernels whose interpreter is slow
 	$(PYTEST) -n $(WORKERS) -m interpreter
@@ -48,6 +51,9 @@ lint: $(VENV)/.installed-dev  ## format, lint, types
 format: $(VENV)/.installed-dev  ## rewrites the sources
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+viewer:  ## builds the viewer's page again; needs Node 20 or newer
+	cd sa0_jax/viewer/web && npm ci && npm run build
 
 wheel: $(VENV)/.installed  ## dist/*.whl
 	rm -rf build dist

@@ -26,6 +26,7 @@ COMMANDS = (
   'reconstruct',
   'refine',
   'render',
+  'view',
   'export',
   'head',
   'inspect',

@@ -94,6 +94,13 @@ def whole(text: str) -> int:
   return int(text)
 
 
+def port(text: str) -> int:
+  """A TCP port, 0 for any (an argparse type)."""
+  if not text.isdecimal() or int(text) > 65535:
+    raise argparse.ArgumentTypeError(f'{text!r} is no port: a number from 0 to 65535')
+  return int(text)
+
+
 def frame_range(text: str) -> slice:
   """'N' for the first N frames, or 'START:STOP[:STEP]' (an argparse type)."""
   parts = text.split(':')

@@ -30,7 +30,7 @@ LAYERS = (
   {'avatar'},
   {'render'},
   {'capture'},
-  {'data', 'export', 'generator', 'refine'},
+  {'data', 'export', 'generator', 'refine', 'viewer'},
   {'train'},
   {'__init__', 'config', 'configs'},
   {'cli'},
