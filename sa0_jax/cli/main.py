@@ -25,6 +25,7 @@ COMMANDS = (
   'reconstruct',
   'refine',
   'render',
+  'drive',
   'export',
   'head',
   'inspect',

@@ -29,7 +29,7 @@ LAYERS = (
   {'avatar'},
   {'render'},
   {'capture'},
-  {'data', 'export', 'generator', 'refine'},
+  {'data', 'drive', 'export', 'generator', 'refine'},
   {'train'},
   {'__init__', 'config', 'configs'},
   {'cli'},
