@@ -87,8 +87,10 @@ def _render(
   if batch is None:
     return one(vertices, view)
   vertices = jnp.broadcast_to(vertices, (batch, *vertices.shape[-2:]))
-  views = tuple(
-    jnp.broadcast_to(a, (batch, *a.shape[a.ndim - n :])) for a, n in zip(view, (2, 1), strict=True)
+  pose, intrinsics = view
+  views = (
+    jnp.broadcast_to(pose, (batch, *pose.shape[-2:])),
+    jnp.broadcast_to(intrinsics, (batch, *intrinsics.shape[-1:])),
   )
   return jax.vmap(one)(vertices, views)
 

@@ -32,7 +32,8 @@ def load_map(path: str | os.PathLike[str] | None = None) -> Map:
 
   The file is JSON: {"format": "sa0-arkit-map", "version": 1, "shapes": {"jawOpen": {"jaw": [0.35,
   0, 0], "expression": {"mouthFunnel": 0.1}}}}. `jaw`, `neck`, `left_eye`, `right_eye` are
-  axis-angle vectors in radians; keys of `expression` are names of the head's directions, or their numbers.
+  axis-angle vectors in radians; keys of `expression` are names of the head's directions, or their
+  numbers.
   Head rotations go by the names HeadYaw, HeadPitch, HeadRoll; their weights are radians.
 
   Args:

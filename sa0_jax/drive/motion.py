@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from sa0_kernels import Camera
+from sa0_kernels.typing import ArrayLike
 
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture
@@ -75,7 +76,7 @@ def relative_to(motion: Motion, frame: int) -> Motion:
     raise ValueError(f'drive: the motion has {len(motion)} frames, there is no {frame}')
   codes = motion.codes
 
-  def turned(vectors: np.ndarray) -> np.ndarray:
+  def turned(vectors: ArrayLike) -> np.ndarray:
     parts = np.asarray(vectors, np.float32).reshape(len(vectors), -1, 3)
     matrices = np.asarray(axis_angle_to_matrix(jnp.asarray(parts)))
     relative = np.einsum('kba,tkbc->tkac', matrices[frame], matrices)

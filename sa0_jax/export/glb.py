@@ -136,7 +136,9 @@ def _attributes(
 ) -> dict[str, int]:
   normals = vertex_normals(vertices, head.faces).astype(np.float32)
   length = np.linalg.norm(normals, axis=1, keepdims=True)
-  normals = np.where(length > 0.5, normals / np.maximum(length, 1e-12), np.float32([0, 0, 1]))
+  normals = np.where(
+    length > 0.5, normals / np.maximum(length, 1e-12), np.array([0, 0, 1], np.float32)
+  )
   weights = np.asarray(head.weights, np.float64)
   # Of five joints never more than four matter to a vertex.
   strongest = np.argsort(-weights, axis=1, kind='stable')[:, :_MAX_INFLUENCES]

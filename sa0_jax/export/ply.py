@@ -156,7 +156,8 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def _parse_header(head: bytes, source: str) -> tuple[int, np.dtype]:
   """Number of vertices and the layout of one."""
-  count, fields, encoding = -1, [], ''
+  fields: list[tuple[str, str]] = []
+  count, encoding = -1, ''
   for line in head.decode('latin1').split('\n'):
     words = line.split()
     if words[:1] == ['format'] and len(words) > 1:

@@ -47,9 +47,8 @@ def dilated(
     padded = np.pad(
       np.concatenate([image * known[..., None], known[..., None]], 2), [(1, 1)] * 2 + [(0, 0)]
     )
-    total = sum(
-      padded[i : i + known.shape[0], j : j + known.shape[1]] for i in range(3) for j in range(3)
-    )
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+    total = windows.sum(axis=(-2, -1))
     ring = ~known & (total[..., -1] > 0)
     image[ring] = total[ring][:, :-1] / total[ring][:, -1:]
     known |= ring
