@@ -11,9 +11,9 @@ INPUTS := pyproject.toml constraints.txt
 # Two workers use two cores best when numba, in each, keeps to one; bits do not depend on it.
 PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
-DEFAULT := not slow and not mediapipe and not parity and not real_clip and not interpreter and not aot and not browser
+DEFAULT := not slow and not mediapipe and not parity and not real_clip and not interpreter and not aot and not browser and not node
 
-.PHONY: demo test test-slow test-parity test-mediapipe test-browser test-interpreter test-aot test-aot-slow lint format viewer wheel constraints clean
+.PHONY: demo test test-slow test-parity test-mediapipe test-browser test-interpreter test-aot test-aot-slow test-node lint format viewer wheel constraints clean
 
 demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
 	$(BIN)/sa0 demo --out $(OUT)
@@ -43,6 +43,10 @@ test-aot: $(AOT)/.installed  ## compiles the kernels for GPUs and TPUs; installs
 test-aot-slow: $(AOT)/.installed  ## the published network compiled for whole machines; half an hour
 	$(AOT)/bin/python -m pytest -s -m "aot and slow" tests/aot
 
+test-node: $(VENV)/.installed-dev  ## other people's readers of what is exported; needs Node.js
+	npm install --silent --no-save --prefix .node @sparkjsdev/spark@0.1.10 three gltf-validator
+	$(PYTEST) -m node
+
 lint: $(VENV)/.installed-dev  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -64,7 +68,7 @@ constraints: $(VENV)/.installed-dev  ## freezes what is installed now
 	mv constraints.txt.new constraints.txt
 
 clean:  ## all that can be made again
-	rm -rf $(VENV) $(AOT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(AOT) .node build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

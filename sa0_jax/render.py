@@ -36,15 +36,15 @@ class Drive(Protocol):
 
 
 class RenderedFrame(NamedTuple):
-  """One image on the host.
+  """One image on the host, or a batch of them.
 
   Attributes:
-    rgb: [h, w, 3] float32 colour over the background, in [0, 1].
-    alpha: [h, w] float32 coverage.
+    rgb: [*batch, h, w, 3] float32 colour over the background, in [0, 1].
+    alpha: [*batch, h, w] float32 coverage.
   """
 
-  rgb: Float[np.ndarray, 'h w 3']
-  alpha: Float[np.ndarray, 'h w']
+  rgb: Float[np.ndarray, '*batch h w 3']
+  alpha: Float[np.ndarray, '*batch h w']
 
 
 def pose_gaussians(
@@ -64,7 +64,7 @@ def pose_gaussians(
   return bind(bound, triangle_frames(vertices, faces), face)
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'implementation', 'size'))
+@functools.partial(jax.jit, static_argnames=('config', 'implementation', 'size', 'batch'))
 def _render(
   arrays: Any,
   codes: HeadCodes,
@@ -72,13 +72,27 @@ def _render(
   background: Float[Array, ' c'],
   *,
   size: tuple[int, int],
+  batch: int | None,
   config: RasterConfig,
   implementation: str | None,
 ) -> RasterOutput:
   bound, head, faces, face = arrays
-  gaussians = pose_gaussians(bound, pose_head(head, codes), faces, face)
   config = dataclasses.replace(config, background=background)
-  return gaussians.rasterize(Camera(*view, *size), config, implementation)
+
+  def one(vertices: Array, view: tuple[Array, Array]) -> RasterOutput:
+    gaussians = pose_gaussians(bound, vertices, faces, face)
+    return gaussians.rasterize(Camera(*view, *size), config, implementation)
+
+  vertices = pose_head(head, codes)
+  if batch is None:
+    return one(vertices, view)
+  vertices = jnp.broadcast_to(vertices, (batch, *vertices.shape[-2:]))
+  pose, intrinsics = view
+  views = (
+    jnp.broadcast_to(pose, (batch, *pose.shape[-2:])),
+    jnp.broadcast_to(intrinsics, (batch, *intrinsics.shape[-1:])),
+  )
+  return jax.vmap(one)(vertices, views)
 
 
 class Renderer:
@@ -103,16 +117,23 @@ class Renderer:
     self._arrays = (avatar.gaussians, avatar.head.arrays, faces, avatar.layout.face)
 
   def __call__(self, codes: HeadCodes, camera: Camera) -> RenderedFrame:
-    """Renders one frame.
+    """Renders one frame, or a batch of them in one call of the program.
 
     Args:
-      codes: what drives the head; their shape code is replaced by the avatar's own.
-      camera: one camera.
+      codes: what drives the head; their shape code is replaced by the avatar's own. With a leading
+        axis, as many frames.
+      camera: one camera, or a batch: of the same length as the codes where both have one. A single
+        camera sees every frame; a single frame is seen by every camera. All images of a batch are
+        in memory at once; every length is compiled for itself.
+
+    Returns:
+      The image and its alpha; with a leading axis where codes or camera have one.
 
     Raises:
-      ValueError: the codes do not fit the avatar's head model.
+      ValueError: the codes do not fit the avatar's head model, or the batches do not fit together.
     """
     codes = dataclasses.replace(codes, shape=self._avatar.shape)
+    batch = _batch(codes, camera)
     view = (jnp.asarray(camera.world_to_camera), jnp.asarray(camera.intrinsics))
     while True:
       output = _render(
@@ -121,6 +142,7 @@ class Renderer:
         view,
         self._background,
         size=(camera.width, camera.height),
+        batch=batch,
         config=self._config,
         implementation=self._implementation,
       )
@@ -133,6 +155,20 @@ class Renderer:
     """Renders a sequence of (codes, camera)."""
     for codes, camera in drive:
       yield self(codes, camera)
+
+
+def _batch(codes: HeadCodes, camera: Camera) -> int | None:
+  """Number of images, None for one without a leading axis."""
+  shapes = {codes.batch_shape, camera.batch_shape} - {()}
+  if not shapes:
+    return None
+  shape = shapes.pop()
+  if shapes or len(shape) != 1:
+    raise ValueError(
+      f'Renderer: codes of shape {codes.batch_shape} and cameras of shape {camera.batch_shape} do '
+      'not fit together: one leading axis, of the same length where both have it'
+    )
+  return shape[0]
 
 
 def render(

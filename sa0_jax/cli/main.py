@@ -27,6 +27,7 @@ COMMANDS = (
   'refine',
   'render',
   'view',
+  'drive',
   'export',
   'head',
   'inspect',

@@ -3,12 +3,10 @@
 import argparse
 import json
 import pathlib
-import re
 import time
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sa0_jax.cli import options
+from sa0_jax.cli import options, pictures_out
 from sa0_jax.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 _ORBIT_FRAMES = 120
 _ORBIT_SIZE = 512
 _ORBIT_FPS = 30.0
-_PICTURE = re.compile(r'\d{6}\.png')
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -79,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
   from sa0_jax.refine.preview import to_bytes
   from sa0_jax.render import Renderer
 
-  _check_out(args.out)
+  pictures_out.check_out(args.out)
   avatar = Avatar.load(args.avatar)
   drive, fps = _orbit(avatar, args) if args.drive == 'orbit' else _captured(avatar, args)
   if not drive:
@@ -88,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
   with ProgressLine('render') as line:
     pictures = (to_bytes(frame.rgb) for frame in renderer.frames(drive))
     begin = time.perf_counter()
-    _write(args.out, _counted(pictures, len(drive), line), fps)
+    pictures_out.write(args.out, pictures_out.counted(pictures, len(drive), line), fps)
     seconds = time.perf_counter() - begin
   width, height = drive[0][1].width, drive[0][1].height
   report = {
@@ -112,7 +109,7 @@ def _orbit(avatar: 'Avatar', args: argparse.Namespace) -> tuple['Drive', float]:
   selected, length = args.frames, _ORBIT_FRAMES
   if selected.start is None and selected.stop is not None and selected.stop > 0:
     selected, length = slice(None, None, selected.step), selected.stop  # a swing of that length
-  size = _even(args.size or _ORBIT_SIZE, args.out)
+  size = pictures_out.even(args.size or _ORBIT_SIZE, args.out)
   drive = list(orbit_drive(avatar.head, avatar.shape, Orbit(length, size, args.still)))
   return drive[selected], args.fps or _ORBIT_FPS
 
@@ -124,43 +121,7 @@ def _captured(avatar: 'Avatar', args: argparse.Namespace) -> tuple['Drive', floa
   capture.check_head(avatar.head)
   height = args.size or capture.height
   width = round(capture.width * height / capture.height)
-  size = (_even(width, args.out), _even(height, args.out))
+  size = (pictures_out.even(width, args.out), pictures_out.even(height, args.out))
   positions = range(len(capture))[args.frames]
   drive = [(capture.frame_codes(p), capture.frame_camera(p).resized(*size)) for p in positions]
   return drive, args.fps or capture.fps
-
-
-def _even(pixels: int, out: pathlib.Path) -> int:
-  """Videos need even sides: rounded up; pictures take any."""
-  return pixels + pixels % 2 if out.suffix else pixels
-
-
-def _check_out(out: pathlib.Path) -> None:
-  """A video or a folder of our own pictures: nothing else is ever replaced."""
-  if out.suffix:
-    if out.suffix.lower() not in ('.mp4', '.mov', '.mkv'):
-      raise ValueError(f'{out}: use .mp4, .mov or .mkv, or no suffix for a folder of pictures')
-    options.check_output(out)
-    return
-  if out.is_file() or (out.is_dir() and not all(_PICTURE.fullmatch(p.name) for p in out.iterdir())):
-    raise ValueError(f'{out}: exists and holds other things; choose another place')
-  out.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _counted(pictures: Iterable[Any], total: int, line: ProgressLine) -> Iterator[Any]:
-  for done, picture in enumerate(pictures, 1):
-    line.count(done, total)
-    yield picture
-
-
-def _write(out: pathlib.Path, pictures: Iterable[Any], fps: float) -> None:
-  from sa0_jax import archive
-  from sa0_jax.capture import image_files
-  from sa0_jax.video import write_video
-
-  if out.suffix:
-    write_video(out, pictures, fps)
-    return
-  with archive.atomic_folder(out) as folder:
-    for number, picture in enumerate(pictures):
-      image_files.write(folder / f'{number:06d}.png', picture)

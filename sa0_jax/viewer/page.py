@@ -9,7 +9,7 @@ from importlib import resources
 
 from sa0_jax import archive
 from sa0_jax.avatar.avatar import Avatar
-from sa0_jax.capture.capture import Capture
+from sa0_jax.export.settings import ExportSettings
 from sa0_jax.viewer.pack import motion_of, pack_avatar
 
 # Spark compiles WebAssembly and sorts in a worker whose code it carries along. Nothing outside.
@@ -37,19 +37,20 @@ def served_policy(page: str) -> str:
 
 
 def export_html(
-  avatar: Avatar, path: str | os.PathLike[str], capture: Capture | None = None
+  avatar: Avatar, path: str | os.PathLike[str], settings: ExportSettings | None = None
 ) -> None:
   """Writes an avatar as one web page that opens from a file and asks no network for anything.
 
   Args:
     avatar: the avatar.
     path: where.
-    capture: whose motion can be played in it; None: sliders only.
+    settings: `motion` can be played in it; without, there are sliders only.
 
   Raises:
     ValueError: the capture was tracked with another head model.
     OSError: the file cannot be written.
   """
+  capture = None if settings is None else settings.motion
   motion = None if capture is None else motion_of(capture, avatar.head)
   text = self_contained([avatar.name], [pack_avatar(avatar, motion)])
   with archive.atomic_write(path) as file:

@@ -113,14 +113,48 @@ def test_export(sa0, refined, capture_folder, tmp_path):
   assert code == 0
   count = json.loads(output)['num_gaussians']
   assert len(plyfile.PlyData.read(tmp_path / 'a.ply')['vertex']) == count
-  words = ['export', refined, '--capture', capture_folder, '--frame']
+  words = ['export', refined, '--drive', capture_folder, '--frame']
   assert sa0(*words, 4, '--out', tmp_path / 'b.ply')[0] == 0
   assert (tmp_path / 'a.ply').read_bytes() != (tmp_path / 'b.ply').read_bytes()
 
 
+def test_export_a_sequence(sa0, fails, refined, capture_folder, tmp_path):
+  out = tmp_path / 'frames'
+  words = ['export', refined, '--drive', capture_folder, '--out']
+  code, output, _ = sa0(*words, out, '--frames', '1:5:2', '--json')
+  assert code == 0
+  assert json.loads(output)['files'] == 2
+  assert sorted(path.name for path in out.iterdir()) == ['000001.ply', '000003.ply']
+  assert sa0(*words, tmp_path / 'b.ply', '--frame', 3)[0] == 0
+  assert (out / '000003.ply').read_bytes() == (tmp_path / 'b.ply').read_bytes()
+  assert sa0(*words, out, '--frames', '2')[0] == 0  # our own folder is replaced
+  (out / 'notes.txt').write_text('precious')
+  assert 'holds other things' in fails(*words, out, '--frames', '2')
+  assert 'selects none' in fails(*words, tmp_path / 'c', '--frames', '7:9')
+  assert 'without suffix' in fails(*words, tmp_path / 'c.ply', '--frames', '2')
+  assert 'one is enough' in fails(*words, tmp_path / 'c', '--frames', '2', '--format', 'glb')
+  assert 'of which capture' in fails('export', refined, '--out', tmp_path / 'c', '--frames', '2')
+
+
+@pytest.mark.parametrize('name', ['spz', 'splat', 'glb'])
+def test_export_formats(sa0, fails, refined, tmp_path, name):
+  assert sa0('export', refined, '--format', name, '--out', tmp_path / f'a.{name}')[0] == 0
+  assert (tmp_path / f'a.{name}').stat().st_size > 1000
+  assert f'named *.{name}' in fails(
+    'export', refined, '--format', name, '--out', tmp_path / 'a.ply'
+  )
+
+
+def test_export_in_triangle_frames(sa0, fails, refined, tmp_path):
+  assert sa0('export', refined, '--local', '--out', tmp_path / 'a.ply')[0] == 0
+  assert 'binding_0' in plyfile.PlyData.read(tmp_path / 'a.ply')['vertex'].data.dtype.names
+  words = ['export', refined, '--format', 'spz', '--out', tmp_path / 'a.spz']
+  assert 'only ply' in fails(*words, '--local')
+
+
 def test_export_mistakes(fails, refined, capture_folder, tmp_path):
   assert 'is named *.ply' in fails('export', refined, '--out', tmp_path / 'a.splat')
-  words = ['export', refined, '--capture', capture_folder, '--out', tmp_path / 'a.ply', '--frame']
+  words = ['export', refined, '--drive', capture_folder, '--out', tmp_path / 'a.ply', '--frame']
   assert 'has 5 frames' in fails(*words, 5)
   (tmp_path / 'bad.sa0').write_bytes(refined.read_bytes()[:500])
   assert 'bad.sa0' in fails('export', tmp_path / 'bad.sa0', '--out', tmp_path / 'a.ply')

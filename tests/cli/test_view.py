@@ -56,7 +56,7 @@ def test_no_port(sa0, refined, port):
 
 
 def test_export_html(sa0, refined, capture_folder, tmp_path):
-  words = ('export', refined, '--format', 'html', '--capture', capture_folder)
+  words = ('export', refined, '--format', 'html', '--drive', capture_folder)
   code, output, _ = sa0(*words, '--out', tmp_path / 'x.html')
   assert code == 0
   assert 'x.html' in output

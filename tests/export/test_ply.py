@@ -15,7 +15,8 @@ from sa0_jax.avatar.activations import logit
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.export.export import export
-from sa0_jax.export.ply import PROPERTIES, SH_C0, posed_gaussians
+from sa0_jax.export.ply import PROPERTIES, SH_C0
+from sa0_jax.export.settings import posed_gaussians
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
 from sa0_jax.head.uv_layout import UVLayout
@@ -90,7 +91,7 @@ def test_render_from_the_file_equals_render_of_the_avatar(avatar, tmp_path, pose
 
 def test_values_are_those_of_the_posed_gaussians(avatar, tmp_path):
   export(avatar, tmp_path / 'a.ply')
-  table, world = _read(tmp_path / 'a.ply'), posed_gaussians(avatar)
+  table, world = _read(tmp_path / 'a.ply'), posed_gaussians(avatar, None)
   assert len(table['x']) == avatar.n
   np.testing.assert_array_equal(_columns(table, 'x', 'y', 'z'), world.means)
   assert not _columns(table, 'nx', 'ny', 'nz').any()
@@ -121,8 +122,8 @@ def test_saturated_opacity_and_vanishing_scale_stay_finite(avatar, tmp_path):
 
 
 def test_unknown_format_names_those_there_are(avatar, tmp_path):
-  with pytest.raises(ValueError, match=r"no export to '\.spz'; use \.ply"):
-    export(avatar, tmp_path / 'a.spz')
+  with pytest.raises(ValueError, match=r"no export to '\.obj'; use .*\.ply"):
+    export(avatar, tmp_path / 'a.obj')
   with pytest.raises(ValueError, match='without suffix'):
     export(avatar, tmp_path / 'a')
   assert not list(tmp_path.iterdir())

@@ -30,8 +30,8 @@ LAYERS = (
   {'avatar'},
   {'render'},
   {'capture'},
-  {'data', 'export', 'generator', 'refine', 'viewer'},
-  {'train'},
+  {'data', 'drive', 'export', 'generator', 'refine'},
+  {'train', 'viewer'},
   {'__init__', 'config', 'configs'},
   {'cli'},
 )

@@ -31,7 +31,9 @@ PEOPLE = 3  # the last is held out
 @pytest.fixture(scope='module', autouse=True)
 def kept_programs(tmp_path_factory):
   """Every run compiles the same two steps: once is enough, and as quickly as in any test here."""
-  jax.config.update('jax_disable_most_optimizations', True)  # before `whole`: other code, other bits
+  jax.config.update(
+    'jax_disable_most_optimizations', True
+  )  # before `whole`: other code, other bits
   folder = tmp_path_factory.mktemp('programs')
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)

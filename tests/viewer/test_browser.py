@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from sa0_jax.avatar.binding import triangle_frames
+from sa0_jax.export.settings import ExportSettings
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.render import Renderer
 from sa0_jax.viewer.page import export_html
@@ -213,7 +214,7 @@ def test_it_fits_a_phone(page):
 
 def test_the_exported_file_needs_no_network(avatar, capture, tmp_path):
   path = tmp_path / 'export.html'
-  export_html(avatar, path, capture)
+  export_html(avatar, path, ExportSettings(motion=capture))
   with chromium.Page(tmp_path) as page:
     page.resize(700, 400)
     page.open(path.as_uri())

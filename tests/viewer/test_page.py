@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from sa0_jax.export.settings import ExportSettings
 from sa0_jax.viewer import page
 from sa0_jax.viewer.pack import motion_of, pack_avatar
 from sa0_jax.viewer.page import export_html
@@ -43,7 +44,7 @@ def test_licences_lie_beside_the_bundle():
 
 def test_export_holds_everything_and_allows_nothing_else(avatar, capture, tmp_path):
   path = tmp_path / 'a.html'
-  export_html(avatar, path, capture)
+  export_html(avatar, path, ExportSettings(motion=capture))
   text = path.read_text()
   policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
   assert policy.start() < min(text.index('<title>'), text.index('<style>'), text.index('<script'))
@@ -62,5 +63,5 @@ def test_export_holds_everything_and_allows_nothing_else(avatar, capture, tmp_pa
 def test_export_of_another_heads_motion_is_refused(avatar, capture, tmp_path):
   other = dataclasses.replace(capture, head_name='flame2020')
   with pytest.raises(ValueError, match='flame2020'):
-    export_html(avatar, tmp_path / 'a.html', other)
+    export_html(avatar, tmp_path / 'a.html', ExportSettings(motion=other))
   assert not list(tmp_path.iterdir())

@@ -1,0 +1,1 @@
+"""Driving an avatar by somebody else's motion."""
