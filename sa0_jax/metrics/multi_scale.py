@@ -5,6 +5,7 @@ the two give different numbers for the same images.
 """
 
 import functools
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -59,17 +60,22 @@ def _index(
 
 
 def ms_ssim_five_scales(
-  image: Float[Array, 'h w c'], target: Float[Array, 'h w c']
+  image: Float[Array, 'h w c'],
+  target: Float[Array, 'h w c'],
+  last_border: Literal['valid', 'reflect'] = 'valid',
 ) -> Float[Array, '']:
   """MS-SSIM of values in [0, 1], in [0, 1]; 1 for equal images.
 
   11 × 11 window with σ = 1.5 inside the border; between scales the mean of 2 × 2 pixels; terms are
-  averaged over pixels and channels before the exponents, negative ones count as zero. So does
-  torchmetrics (`multiscale_structural_similarity_index_measure`).
+  averaged over pixels and channels before the exponents, negative ones count as zero. torchmetrics
+  1.9 (`multiscale_structural_similarity_index_measure`) does the same but in the coarsest scale,
+  where it averages over an image that goes on as its mirror image: ask for 'reflect' to get its
+  number.
 
   Args:
     image: [h, w, c]; values outside [0, 1] are clipped.
     target: the same shape.
+    last_border: of the coarsest scale.
 
   Raises:
     ValueError: an image is smaller than 176 pixels: the window would not fit into the last scale.
@@ -81,8 +87,12 @@ def ms_ssim_five_scales(
   image = jnp.clip(image, 0.0, 1.0)
   product = jnp.ones((), image.dtype)
   for scale, exponent in enumerate(EXPONENTS):
+    last = scale == len(EXPONENTS) - 1
+    if last and last_border == 'reflect':
+      around = [(_RADIUS, _RADIUS), (_RADIUS, _RADIUS), (0, 0)]
+      image, target = (jnp.pad(x, around, mode='reflect') for x in (image, target))
     whole, structure = _index(image, target)
-    term = whole if scale == len(EXPONENTS) - 1 else structure
+    term = whole if last else structure
     product = product * jnp.maximum(term, 0.0) ** exponent
     image, target = _halve(image), _halve(target)
   return product

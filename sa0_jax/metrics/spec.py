@@ -60,7 +60,7 @@ _ALL = (
   Metric('ssim_rgb', 'SSIM 11 × 11, σ 1.5, channels averaged, inside the border'),
   Metric('ssim_gray', 'SSIM 11 × 11, σ 1.5, of BT.601 luminance, inside the border'),
   Metric('ssim_padded', 'SSIM 11 × 11, σ 1.5, channels averaged, zeros around (3DGS)'),
-  Metric('ms_ssim', 'MS-SSIM of five scales (Wang et al. 2003), images halved'),
+  Metric('ms_ssim', 'MS-SSIM of five scales (Wang et al. 2003), images halved, inside the border'),
   _error('lpips_alex', 'LPIPS 0.1, AlexNet'),
   _error('lpips_vgg', 'LPIPS 0.1, VGG16'),
   Metric('csim', 'cosine of embeddings of the identity network given'),

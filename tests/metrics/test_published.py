@@ -37,9 +37,7 @@ def test_ssim_of_colour_and_luminance_is_scikit_images(name):
   expected = by_skimage(image, target, channel_axis=2)
   assert 0.1 < expected < 0.95
   assert float(ssim_rgb(*pair)) == pytest.approx(expected, abs=1e-4)
-  assert float(ssim_gray(*pair)) == pytest.approx(
-    by_skimage(image @ LUMA, target @ LUMA), abs=1e-4
-  )
+  assert float(ssim_gray(*pair)) == pytest.approx(by_skimage(image @ LUMA, target @ LUMA), abs=1e-4)
 
 
 @names
