@@ -25,6 +25,7 @@ COMMANDS = (
   'reconstruct',
   'refine',
   'render',
+  'evaluate',
   'export',
   'head',
   'inspect',

@@ -44,7 +44,6 @@ PLACES = {
   'ml_collections': ('sa0_jax/cli/', 'sa0_jax/config.py', 'configs/'),
   'orbax': ('sa0_jax/refine/checkpoint.py',),
   'mediapipe': ('sa0_jax/capture/track/worker.py',),
-  'onnxruntime': ('sa0_jax/evaluate/networks.py',),
   'torch': (),
   'tensorflow': (),
   'flax': ('sa0_jax/generator/', 'sa0_jax/train/'),
@@ -63,8 +62,8 @@ DISTRIBUTIONS = {
   'array_record': 'array-record',
   'tensorflow_datasets': 'tensorflow-datasets',
 }
-# In the tracker's own environment; extras that are imported where they are asked for.
-FOREIGN = {'mediapipe', 'apache_beam', 'onnxruntime'}
+# In the tracker's own environment; an extra that is imported where it is asked for.
+FOREIGN = {'mediapipe', 'apache_beam'}
 
 
 def part_of_file(path: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 from tests.structure.sources import PACKAGES, ROOT, package_files, project_files, read
 
 PYPROJECT = tomllib.loads(read('pyproject.toml'))
-EXTRAS = {'cpu', 'gpu', 'tpu', 'track', 'beam', 'onnx', 'torch-parity', 'dev'}
+EXTRAS = {'cpu', 'gpu', 'tpu', 'track', 'beam', 'torch-parity', 'dev'}
 
 
 def module_of_folder(folder: str) -> str:
