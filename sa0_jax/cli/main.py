@@ -26,6 +26,7 @@ COMMANDS = (
   'reconstruct',
   'refine',
   'render',
+  'evaluate',
   'view',
   'drive',
   'export',

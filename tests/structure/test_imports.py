@@ -32,6 +32,7 @@ LAYERS = (
   {'capture'},
   {'data', 'drive', 'export', 'generator', 'refine'},
   {'train', 'viewer'},
+  {'evaluate'},
   {'__init__', 'config', 'configs'},
   {'cli'},
 )

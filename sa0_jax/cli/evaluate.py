@@ -1,0 +1,163 @@
+"""`sa0 evaluate`: a generator or an avatar against what was filmed, in numbers and pictures."""
+
+import argparse
+import json
+import pathlib
+from typing import TYPE_CHECKING, Any
+
+from sa0_jax.cli import options
+from sa0_jax.cli.errors import Interrupted
+from sa0_jax.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+  from sa0_jax.evaluate.models import Model
+
+_EXPORTED = 'generator.npz'  # what training leaves in its folder at the end of a phase
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+  """Registers the command."""
+  parser = subparsers.add_parser(
+    'evaluate',
+    help='score a generator or an avatar on captures',
+    description='Renders frames of captures and compares them with what was filmed. OUT then holds '
+    'report.json, report.md, a picture and a result file for each clip; the same command again '
+    'goes on where it was cut off.',
+    epilog='example: sa0 evaluate --captures captures --generator generator.npz --protocol self '
+    '--resolution 256 --out scores',
+    allow_abbrev=False,
+  )
+  parser.add_argument(
+    '--captures', metavar='DIR', type=pathlib.Path, required=True, help='folder of capture folders'
+  )
+  parser.add_argument(
+    '--split',
+    metavar='FILE',
+    type=pathlib.Path,
+    help='which of them: names, one a line, or a .json list that names frames (default: all)',
+  )
+  model = parser.add_mutually_exclusive_group(required=True)
+  model.add_argument('--generator', metavar='FILE', type=pathlib.Path, help='generator file')
+  model.add_argument(
+    '--workdir', metavar='DIR', type=pathlib.Path, help=f'training folder: its {_EXPORTED}'
+  )
+  model.add_argument(
+    '--avatar',
+    metavar='FILE|DIR',
+    type=pathlib.Path,
+    help='avatar file, or a folder with NAME.sa0 for each clip',
+  )
+  parser.add_argument(
+    '--protocol', choices=('self', 'cross', 'per-subject'), default='self', help='default: self'
+  )
+  parser.add_argument(
+    '--resolution', metavar='PX', type=options.positive, default=512, help='default: 512'
+  )
+  parser.add_argument(
+    '--background', metavar='COLOR', type=options.background, default='white', help='default: white'
+  )
+  parser.add_argument(
+    '--test-frames',
+    metavar='N',
+    type=options.positive,
+    default=350,
+    help='per-subject, without split.json: the last N frames (default: 350)',
+  )
+  parser.add_argument(
+    '--lpips',
+    metavar=('alex|vgg', 'BACKBONE', 'LINEAR'),
+    nargs=3,
+    action='append',
+    default=[],
+    help='weights of LPIPS; may be given for both networks',
+  )
+  parser.add_argument(
+    '--coefficients',
+    metavar='DIR',
+    type=pathlib.Path,
+    help='outputs of face networks for CSIM, AED, APD and AKD, see docs/evaluation.md',
+  )
+  parser.add_argument(
+    '--save-frames', action='store_true', help='keep rendered, driving and source frames as PNG'
+  )
+  parser.add_argument('--beside', metavar='TABLE', help="the paper's table to stand beside")
+  parser.add_argument(
+    '--out', metavar='DIR', type=pathlib.Path, required=True, help='folder for the results'
+  )
+  options.add_json(parser)
+  parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+  """Runs `sa0 evaluate`; errors are raised as ValueError or OSError."""
+  from sa0_jax import archive
+  from sa0_jax.evaluate.clips import clips_of_folder, read_clips
+  from sa0_jax.evaluate.coefficients import face_rows
+  from sa0_jax.evaluate.report import summarize, to_markdown
+  from sa0_jax.evaluate.run import EvaluateConfig, Work, evaluate
+
+  config = EvaluateConfig(
+    protocol=args.protocol,
+    resolution=args.resolution,
+    background=args.background,
+    test_frames=args.test_frames,
+    save_frames=args.save_frames,
+  )
+  report_path = options.check_output(args.out / 'report.json')
+  # A table of another protocol is refused now, not after hours.
+  to_markdown(summarize([], config, {}), args.beside)
+  clips = read_clips(args.split) if args.split else clips_of_folder(args.captures)
+  weights, sources = _lpips(args.lpips)
+  described = json.dumps(sources, sort_keys=True) if sources else ''
+  work = Work(args.captures, clips, args.out, weights, described)
+  with ProgressLine('evaluate') as line:
+    try:
+      results = evaluate(_model(args), work, config, line.count)
+    except KeyboardInterrupt as error:
+      raise Interrupted('finished clips are kept: the same command again goes on') from error
+  if args.coefficients is not None:
+    sources |= dict.fromkeys(('csim', 'aed', 'apd', 'akd'), f'files in {args.coefficients.name}')
+    for result in results:
+      faces = face_rows(args.coefficients, result, config.protocol, config.resolution)
+      for row, values in zip(result['frames'], faces, strict=True):
+        row.update(values)
+  report = summarize(results, config, sources)
+  page = to_markdown(report, args.beside)
+  for path, text in ((report_path, json.dumps(report, indent=2) + '\n'), (_page(args.out), page)):
+    with archive.atomic_write(path) as file:
+      file.write(text.encode())
+  print(json.dumps(report, indent=2) if args.json else f'{page}\nwrote {report_path}')
+  return 0
+
+
+def _page(out: pathlib.Path) -> pathlib.Path:
+  return out / 'report.md'
+
+
+def _model(args: argparse.Namespace) -> 'Model':
+  from sa0_jax.evaluate.models import AvatarModel, GeneratorModel
+
+  if args.avatar is not None:
+    return AvatarModel(args.avatar)
+  if args.generator is not None:
+    return GeneratorModel(args.generator)
+  path = args.workdir / _EXPORTED
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such generator; training writes it when a phase ends')
+  return GeneratorModel(path)
+
+
+def _lpips(given: list[list[str]]) -> tuple[dict[str, Any], dict[str, str]]:
+  """Weights by network, and the hashes of their files by metric."""
+  from sa0_jax.evaluate.models import file_digest
+  from sa0_jax.losses.lpips import load_lpips
+
+  weights: dict[str, Any] = {}
+  sources: dict[str, str] = {}
+  for network, backbone, linear in given:
+    if network not in ('alex', 'vgg'):
+      raise ValueError(f"--lpips: the network is 'alex' or 'vgg', got {network!r}")
+    weights[network] = load_lpips(backbone, linear, 'alex' if network == 'alex' else 'vgg')
+    digests = [file_digest(path)[:12] for path in (backbone, linear)]
+    sources[f'lpips_{network}'] = f'weights {digests[0]}, {digests[1]}'
+  return weights, sources

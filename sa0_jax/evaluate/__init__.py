@@ -1,0 +1,1 @@
+"""Evaluation: protocols, tables and pictures; what a number is comparable with."""
