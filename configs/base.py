@@ -160,6 +160,7 @@ def _generator(encoder: str) -> dict:
       'colors_from_rgb': True,
     },
     'residual': {'channels': 32, 'hidden': 128},
+    'use_residual': True,
     'uv_size': 256,
     'image_size': 512,
     'pool': 'mean',

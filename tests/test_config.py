@@ -5,7 +5,7 @@ from typing import Literal
 
 import ml_collections
 import pytest
-from sa0_jax.configs import base
+from sa0_jax.configs import ablations, base
 
 from sa0_jax.capture.hygiene import HygieneConfig
 from sa0_jax.config import (
@@ -44,6 +44,51 @@ def test_base_and_library_have_the_same_defaults():
   assert from_config_dict(HygieneConfig, load_config('clean')) == HygieneConfig()
   assert from_config_dict(TrainConfig, load_config('paper')) == TrainConfig()
   assert to_config_dict(TrainConfig()).to_dict() == load_config('paper').to_dict()
+
+
+def differences(one: dict, two: dict, prefix: str = '') -> set[str]:
+  """Paths of values that differ."""
+  found = set()
+  for name in one:
+    if isinstance(one[name], dict):
+      found |= differences(one[name], two[name], f'{prefix}{name}.')
+    elif one[name] != two[name]:
+      found.add(prefix + name)
+  return found
+
+
+@pytest.mark.parametrize('base', ['paper', 'tiny'])
+def test_a_row_of_the_ablations_is_its_base_and_one_difference(base):
+  whole = load_config(base).to_dict()
+  found = {}
+  for row in ablations.ROWS:
+    if row.startswith('backbone') and base != 'paper':
+      continue
+    config = load_config(f'ablations:{row},{base}')
+    from_config_dict(TrainConfig, config)
+    found[row] = differences(whole, config.to_dict())
+  assert found['C'] == set()
+  assert found['A'] == {'phase2.steps'}
+  assert found['B'] == {'phase2.anchor', 'phase2.data.sampler.cross_time'}
+  assert found['E'] == {'generator.use_residual'}
+  weights = 'objective.weights.jacobian'
+  assert found['F'] == {f'phase1.{weights}', f'phase2.{weights}'}
+  assert found['cosine'] == {'phase1.optimizer.schedule'}
+  if base == 'paper':  # the method's own values are rows, too
+    same = ('backbone_b', 'linear', 'rate_2.5e-4', 'layer_decay_0.65', 'jacobian_0.1')
+    assert all(found[row] == set() for row in (*same, 'anchor_1e-3_25'))
+    assert 'generator.encoder.width' in found['backbone_l']
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'),
+  [('D', 'the row is one of A, B, C'), ('A,demo', 'paper, small, tiny or debug can be varied')],
+)
+def test_rows_and_bases_have_names(name, message):
+  with pytest.raises(ValueError, match=message):
+    load_config(f'ablations:{name}')
+  with pytest.raises(ValueError, match='only paper has other backbones'):
+    load_config('ablations:backbone_l,tiny')
 
 
 @pytest.mark.parametrize('settings', [RefineConfig(), _Outer(limit=2.5, inner=_Inner(layers=()))])

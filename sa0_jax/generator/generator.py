@@ -53,6 +53,7 @@ class GeneratorConfig:
     unet: network in UV space.
     decoder: the five heads.
     residual: corrections by the target frame's codes.
+    use_residual: without, there are none (the ablation).
     uv_size: side of the UV image; the number of Gaussians follows from it.
     image_size: side of the source images, px.
     pool: 'mean' of the sources, or 'attention' (the ablation).
@@ -66,6 +67,7 @@ class GeneratorConfig:
   unet: StyleUNetConfig = dataclasses.field(default_factory=StyleUNetConfig)
   decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
   residual: ResidualConfig = dataclasses.field(default_factory=ResidualConfig)
+  use_residual: bool = True
   uv_size: int = 256
   image_size: int = 512
   pool: Literal['mean', 'attention'] = 'mean'
@@ -199,7 +201,8 @@ class Generator(nnx.Module):
         AttentionPoolConfig(config.encoder.width, num_heads=1), rngs=rngs, dtype=dtype
       )
     self.decoder = Decoder(config.decoder, rngs=rngs, dtype=dtype)
-    self.residual = ResidualHead(config.residual, rngs=rngs)
+    if config.use_residual:
+      self.residual = ResidualHead(config.residual, rngs=rngs)
     self.config = config
 
   def encode(self, sources: Sources, uv: UVArrays, key: Key[Array, ' b'] | None = None) -> Identity:
@@ -257,7 +260,11 @@ class Generator(nnx.Module):
     with jax.named_scope('decoder'):
       maps = self.decoder(identity.features, view_encoding(view), identity.rgb)
     with jax.named_scope('residual'):
-      residual = self.residual(identity.features, residual_lib.condition_from_codes(codes))
+      if self.config.use_residual:
+        condition = residual_lib.condition_from_codes(codes)
+        residual = self.residual(identity.features, condition)
+      else:
+        residual = residual_lib.no_residual(maps)
       maps = residual_lib.apply_residual(maps, residual)
     return Decoded(to_bound_gaussians(maps, rest, self.config.position_bound), maps, residual)
 

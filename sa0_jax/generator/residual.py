@@ -123,6 +123,11 @@ class ResidualHead(nnx.Module):
     return Residual(*jnp.split(total, ends, axis=-1))
 
 
+def no_residual(decoded: DecodedMaps) -> Residual:
+  """No corrections."""
+  return Residual(**{name: jnp.zeros_like(getattr(decoded, name)) for name in _OUTPUTS})
+
+
 def apply_residual(decoded: DecodedMaps, residual: Residual) -> DecodedMaps:
   """Adds the corrections; opacity stays."""
   corrected = {name: getattr(decoded, name) + getattr(residual, name) for name in _OUTPUTS}

@@ -73,6 +73,14 @@ def test_an_untrained_residual_is_nothing():
     np.testing.assert_array_equal(part, np.zeros_like(part))
 
 
+def test_without_a_residual_head_codes_change_nothing():
+  made = generator(use_residual=False)
+  identity = encode(made, pack_sources(frames(), [0]))
+  for part in decode(made, identity, FRONT, codes(1)).residual:
+    np.testing.assert_array_equal(part, np.zeros_like(part))
+  assert not hasattr(made, 'residual')
+
+
 def test_weights_of_visibility_average_over_those_that_see():
   seen = jnp.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])[None, :, None]  # k = 3, two texels
   share = visible_share(seen, jnp.asarray([[True, True, False]]))
