@@ -371,10 +371,11 @@ def _named(tree: Any) -> dict[str, Any]:
   for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
     name = path_name(path)
     words = name.split('/')
-    if name in found or not all(word and '.' not in word for word in words):
+    slash = len(words) > len(path)  # a word had one
+    if slash or name in found or not all(word and '.' not in word for word in words):
       raise ValueError(
         f'checkpoints: the name {name!r} of an array is not unique, or has an empty word or one '
-        'with a dot'
+        'with a dot or a slash'
       )
     found[name] = leaf
   return found

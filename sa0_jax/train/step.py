@@ -117,7 +117,6 @@ def make_trainer(
   """
   settings = phase.config
   parallel.check_batch_size(mesh.size, settings.batch_size, settings.accumulate)
-  optimizer = make_optimizer(settings.optimizer)
   kept = frozen_parameters(settings.train_encoder)
   fresh = functools.partial(fresh_generator, config)
   definition = _definition(training_config(config, phase), kept)
@@ -128,32 +127,60 @@ def make_trainer(
     begin = fresh() if start is None else jax.tree.map(jnp.copy, start)
     _, frozen, trainable = nnx.split(begin, kept, ...)
     anchor = jax.tree.map(jnp.copy, trainable) if settings.anchor else None
-    moments = optimizer.init(_vector(trainable))
+    moments = make_optimizer(settings.optimizer).init(_vector(trainable))
     count = jnp.full((), phase.begin, jnp.int32)
     return TrainState(count, trainable, frozen, moments, anchor, jnp.zeros((), bool))
 
   shapes = jax.eval_shape(init)
   where = parallel.shardings(mesh, shapes)
-  flat_sharding = parallel.shardings(
-    mesh, {'optimizer': {'x': jax.eval_shape(_vector, shapes.trainable)}}
-  )
-  rates = None
-  if settings.optimizer.layer_decay != 1.0:
-    rates = layer_rates(shapes.trainable, config.generator.encoder, settings.optimizer.layer_decay)
-  spread = parallel.over_batch(
+  gradients = parallel.over_batch(
     mesh, _gradient(config, phase, definition, capacity), (False, False, True, True, False, False)
   )
+  step = _step(config, phase, gradients, _place_vector(mesh, shapes))
+  whole, parts = parallel.replicated(mesh), parallel.spread(mesh)
+  compiled = jax.jit(
+    step,
+    in_shardings=(where, parts, whole, whole),
+    out_shardings=(where, whole),
+    donate_argnums=0,
+  )
+  placed = jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+    shapes,
+    where,
+  )
+  return Trainer(
+    lambda start=None: jax.device_put(init(start), where),
+    placed,
+    compiled,
+    lambda state: nnx.merge(result, state.frozen, state.trainable),
+  )
+
+
+def _place_vector(mesh: Mesh, shapes: TrainState) -> Callable[[Array], Array]:
+  """Divides a vector of all trained parameters as the moments are."""
+  vector = {'optimizer': jax.eval_shape(_vector, shapes.trainable)}
+  where = parallel.shardings(mesh, {'optimizer': vector})['optimizer']['optimizer']
+  return functools.partial(jax.lax.with_sharding_constraint, shardings=where)
+
+
+def _step(
+  config: TrainConfig,
+  phase: Phase,
+  gradients: Callable[..., tuple[Any, Metrics]],
+  place: Callable[[Array], Array],
+) -> Callable[..., tuple[TrainState, StepReport]]:
+  """A step, to be compiled."""
+  settings = phase.config
+  optimizer, decay = make_optimizer(settings.optimizer), settings.optimizer.layer_decay
   root = jax.random.fold_in(jax.random.key(config.seed), _DRAWS_STREAM)
 
   def step(
     state: TrainState, batch: Batch, rig: RigArrays, perceptual: Lpips | None
   ) -> tuple[TrainState, StepReport]:
     keys = jax.random.split(jax.random.fold_in(root, state.step), settings.batch_size)
-    gradient, metrics = spread(state.trainable, state.frozen, batch, keys, rig, perceptual)
+    gradient, metrics = gradients(state.trainable, state.frozen, batch, keys, rig, perceptual)
     with jax.named_scope('optimizer'):
-      place = functools.partial(
-        jax.lax.with_sharding_constraint, shardings=flat_sharding['optimizer']['x']
-      )
       vector, values = place(_vector(gradient)), place(_vector(state.trainable))
       if settings.anchor:
         away = values - place(_vector(state.anchor))
@@ -162,7 +189,8 @@ def make_trainer(
       norm = optax.tree.norm(vector)
       updates, moments = optimizer.update(vector, state.optimizer, values)
       changes = _tree(updates, state.trainable)
-      if rates is not None:
+      if decay != 1.0:
+        rates = layer_rates(state.trainable, config.generator.encoder, decay)
         changes = jax.tree.map(jnp.multiply, changes, rates)
       finite = jnp.isfinite(metrics.loss) & jnp.isfinite(norm)
       # Where Gaussians are missing from an image, its gradient is that of another one.
@@ -182,24 +210,7 @@ def make_trainer(
     )
     return TrainState(count, trainable, state.frozen, moments, state.anchor, ~good), report
 
-  whole, parts = parallel.replicated(mesh), parallel.spread(mesh)
-  compiled = jax.jit(
-    step,
-    in_shardings=(where, parts, whole, whole),
-    out_shardings=(where, whole),
-    donate_argnums=0,
-  )
-  placed = jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-    shapes,
-    where,
-  )
-  return Trainer(
-    lambda start=None: jax.device_put(init(start), where),
-    placed,
-    compiled,
-    lambda state: nnx.merge(result, state.frozen, state.trainable),
-  )
+  return step
 
 
 def _definition(config: GeneratorConfig, kept: Any) -> Any:
