@@ -49,6 +49,7 @@ def test_exit_codes_tell_launch_scripts_what_to_do(finished, code, capsys, monke
   assert report['scores']['sa0_monocular']['psnr'] == 24.5
 
 
+@pytest.mark.slow
 def test_steps_are_measured(capsys, monkeypatch, tmp_path):
   parts = [trace.Part('encoder', 60.0, 0.6), trace.Part('rasterizer', 40.0, 0.4)]
   monkeypatch.setattr(trace, 'breakdown', lambda folder: parts)

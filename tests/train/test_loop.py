@@ -127,7 +127,12 @@ def test_both_phases_leave_what_they_promise(whole, config):
   assert (whole / 'generator.npz').stat().st_mtime_ns >= again
 
 
-@pytest.mark.parametrize('steps', [1, STEPS, STEPS + 1])
+_slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+  'steps', [pytest.param(1, marks=_slow), STEPS, pytest.param(STEPS + 1, marks=_slow)]
+)
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(steps, whole, config, tmp_path):
   """In a phase, at the boundary of phases, and in the second one."""
   stop, said = threading.Event(), []
@@ -220,6 +225,7 @@ def test_a_loss_that_is_not_finite_names_step_frames_and_checkpoint(config, tmp_
   assert f'{config.phase1.data.datasets[0]} rows ' in message
 
 
+@pytest.mark.slow
 def test_room_for_more_gaussians_is_made_and_bits_stay(whole, config, tmp_path):
   """With a buffer that is far too small at first."""
   goal = dataclasses.replace(config.phase1.objective, capacity=64)
@@ -240,6 +246,7 @@ def test_lpips_without_its_files_is_one_line(config, tmp_path):
     train(needs, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_loses_nothing(whole, config, tmp_path, monkeypatch):
   import shutil
 

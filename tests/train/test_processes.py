@@ -88,6 +88,7 @@ def cut(run: Path, folder: Path, step: int) -> Path:
   return folder
 
 
+@pytest.mark.slow
 def test_two_processes_of_four_devices_are_one_of_eight(launch, tmp_path):
   one = launch(1, 8, tmp_path / 'one')
   assert [line['step'] for line in one] == [1, 2, 3]
