@@ -269,6 +269,7 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(whole, config, tmp_path, mon
   same(whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_says_so_by_its_code(whole, config, tmp_path):
   """The command line, the signal, the exit code, the same command again."""
   table, file = tmp_path / 'mine.json', tmp_path / 'mine.py'
