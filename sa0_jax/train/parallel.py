@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 DATA, FSDP = 'data', 'fsdp'
 AXES = (DATA, FSDP)
@@ -75,7 +75,7 @@ def path_name(path: Sequence[Any]) -> str:
   return '/'.join(jax.tree_util.keystr((key,), simple=True) for key in keys)
 
 
-def shardings(mesh: Mesh, shapes: Any, rules: Rules = RULES) -> Any:
+def shardings(mesh: Mesh | AbstractMesh, shapes: Any, rules: Rules = RULES) -> Any:
   """What lies where.
 
   An axis that cannot be divided evenly stays whole.

@@ -127,12 +127,8 @@ def test_both_phases_leave_what_they_promise(whole, config):
   assert (whole / 'generator.npz').stat().st_mtime_ns >= again
 
 
-_slow = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-  'steps', [pytest.param(1, marks=_slow), STEPS, pytest.param(STEPS + 1, marks=_slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('steps', [1, STEPS, STEPS + 1])
 def test_a_run_that_was_stopped_goes_on_with_the_same_bits(steps, whole, config, tmp_path):
   """In a phase, at the boundary of phases, and in the second one."""
   stop, said = threading.Event(), []
@@ -202,6 +198,7 @@ def test_another_run_is_not_gone_on_with(whole, config):
     train(other, whole, Session(say=lambda text: None))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_step_frames_and_checkpoint(config, tmp_path, monkeypatch):
   made = loop_lib.make_feed
 

@@ -177,6 +177,7 @@ def test_weights_to_start_from_stay_the_callers():
     assert a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer()
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_add_up_to_it():
   """Draws are each person's own, so the parts of a batch have the gradient of the whole."""
   made = make_trainer(settings(), first(accumulate=2), one_device())
@@ -187,6 +188,7 @@ def test_parts_of_a_batch_add_up_to_it():
   assert np.linalg.norm(moments[0] - moments[1]) < 1e-4 * np.linalg.norm(moments[1])
 
 
+@pytest.mark.slow
 def test_the_anchor_draws_back_and_is_never_changed():
   """λ/2 ‖θ − θ₀‖², and its gradient."""
   config = settings()
