@@ -34,6 +34,8 @@ names = [r['name'] for r in description['results']]
 np.savez(folder + '/results.npz', **dict(zip(names, results)))
 """
 
+pytestmark = pytest.mark.slow  # a minute of exporting
+
 
 @pytest.fixture(scope='module')
 def avatar():
