@@ -414,6 +414,7 @@ class _Turn:
       f'{names[which]} rows {", ".join(str(row) for row in one if row >= 0)}'
       for which, one in zip(dataset, rows, strict=True)
     )
+    self.whole.store.wait()  # one may still be on its way to the disk
     saved = self.whole.store.positions()
     good = f'the last good checkpoint is {saved[0].step}' if saved else 'there is no checkpoint yet'
     return (
