@@ -123,6 +123,22 @@ def read_json(path: str | os.PathLike[str], max_bytes: int) -> Any:
     raise ValueError(f'{path}: damaged ({error})') from error
 
 
+def read_text(path: str | os.PathLike[str], max_bytes: int) -> str:
+  """What a UTF-8 text file holds.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: it is no text, or larger than `max_bytes`.
+  """
+  path = Path(path)
+  if path.stat().st_size > max_bytes:
+    raise ValueError(f'{path}: larger than {max_bytes} bytes')
+  try:
+    return path.read_text(encoding='utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{path}: not a text file') from error
+
+
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
   """Writes arrays as a .npz file, atomically; equal arrays give equal files."""
   with atomic_write(path) as file, zipfile.ZipFile(file, 'w') as archive:

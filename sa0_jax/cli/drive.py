@@ -37,13 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     required=True,
     help='a capture, a video, a .csv or a .npz file',
   )
-  parser.add_argument(
-    '--out',
-    metavar='PATH',
-    type=pathlib.Path,
-    required=True,
-    help='a video (.mp4), or a name without suffix: a folder of .png pictures',
-  )
+  pictures_out.add_options(parser, 'which frames of the source (default: all)')
   parser.add_argument(
     '--neutral',
     metavar='N|auto|none',
@@ -58,20 +52,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--size', metavar='PX', type=options.positive, default=_SIZE, help='side (default: 512)'
   )
   parser.add_argument('--fps', metavar='N', type=float, help="default: the source's")
-  parser.add_argument(
-    '--background',
-    metavar='COLOUR',
-    type=options.background,
-    default='white',
-    help='white, black, gray or R,G,B from 0 to 1 (default: white)',
-  )
-  parser.add_argument(
-    '--frames',
-    metavar='N|START:STOP[:STEP]',
-    type=options.frame_range,
-    default=slice(None),
-    help='which frames of the source (default: all)',
-  )
   options.add_json(parser)
   parser.set_defaults(run=run)
 

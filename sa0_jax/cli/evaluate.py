@@ -53,9 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--resolution', metavar='PX', type=options.positive, default=512, help='default: 512'
   )
-  parser.add_argument(
-    '--background', metavar='COLOR', type=options.background, default='white', help='default: white'
-  )
+  options.add_background(parser)
   parser.add_argument(
     '--test-frames',
     metavar='N',
@@ -123,15 +121,14 @@ def run(args: argparse.Namespace) -> int:
         row.update(values)
   report = summarize(results, config, sources)
   page = to_markdown(report, args.beside)
-  for path, text in ((report_path, json.dumps(report, indent=2) + '\n'), (_page(args.out), page)):
+  for path, text in (
+    (report_path, json.dumps(report, indent=2) + '\n'),
+    (args.out / 'report.md', page),
+  ):
     with archive.atomic_write(path) as file:
       file.write(text.encode())
   print(json.dumps(report, indent=2) if args.json else f'{page}\nwrote {report_path}')
   return 0
-
-
-def _page(out: pathlib.Path) -> pathlib.Path:
-  return out / 'report.md'
 
 
 def _model(args: argparse.Namespace) -> 'Model':

@@ -122,12 +122,7 @@ def _check_sequence(args: argparse.Namespace, format_: Format) -> None:
     raise ValueError(f'--frames: a {args.format} file is not of one frame, one is enough')
   if args.out.suffix:
     raise ValueError(f'{args.out}: --frames writes a folder; give a name without suffix')
-  ours = re.compile(rf'\d{{6}}{re.escape(format_.suffix)}')
-  if args.out.is_file() or (
-    args.out.is_dir() and not all(ours.fullmatch(path.name) for path in args.out.iterdir())
-  ):
-    raise ValueError(f'{args.out}: exists and holds other things; choose another place')
-  args.out.parent.mkdir(parents=True, exist_ok=True)
+  options.check_folder(args.out, rf'\d{{6}}{re.escape(format_.suffix)}')
 
 
 def _sequence(

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import argparse
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,6 +112,35 @@ def frame_range(text: str) -> slice:
   except ValueError as error:
     raise argparse.ArgumentTypeError(f'{text!r}: expected N or START:STOP[:STEP]') from error
   return slice(numbers[0]) if len(numbers) == 1 else slice(*numbers)
+
+
+def add_background(parser: argparse.ArgumentParser) -> None:
+  """Adds `--background`."""
+  parser.add_argument(
+    '--background',
+    metavar='COLOUR',
+    type=background,
+    default='white',
+    help='white, black, gray or R,G,B from 0 to 1 (default: white)',
+  )
+
+
+def check_folder(path: Path, ours: str) -> None:
+  """Makes sure that a folder can be written, or replaced: nothing of others' ever is.
+
+  Args:
+    path: the folder.
+    ours: regular expression of the names of files we write there.
+
+  Raises:
+    ValueError: a file, or a folder with other things, stands there.
+    OSError: the folder it is in cannot be made.
+  """
+  if path.is_file() or (
+    path.is_dir() and not all(re.fullmatch(ours, file.name) for file in path.iterdir())
+  ):
+    raise ValueError(f'{path}: exists and holds other things; choose another place')
+  path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def check_output(path: Path) -> Path:

@@ -1,14 +1,36 @@
 """Pictures as commands write them: a video, or a folder of .png files."""
 
+import argparse
 import pathlib
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sa0_jax.cli import options
 from sa0_jax.cli.progress import ProgressLine
 
-_PICTURE = re.compile(r'\d{6}\.png')
+
+def add_options(parser: argparse.ArgumentParser, frames: str) -> None:
+  """Adds `--out`, `--background` and `--frames`.
+
+  Args:
+    parser: of a command that renders.
+    frames: help of `--frames`.
+  """
+  parser.add_argument(
+    '--out',
+    metavar='PATH',
+    type=pathlib.Path,
+    required=True,
+    help='a video (.mp4), or a name without suffix: a folder of .png pictures',
+  )
+  options.add_background(parser)
+  parser.add_argument(
+    '--frames',
+    metavar='N|START:STOP[:STEP]',
+    type=options.frame_range,
+    default=slice(None),
+    help=frames,
+  )
 
 
 def even(pixels: int, out: pathlib.Path) -> int:
@@ -23,9 +45,7 @@ def check_out(out: pathlib.Path) -> None:
       raise ValueError(f'{out}: use .mp4, .mov or .mkv, or no suffix for a folder of pictures')
     options.check_output(out)
     return
-  if out.is_file() or (out.is_dir() and not all(_PICTURE.fullmatch(p.name) for p in out.iterdir())):
-    raise ValueError(f'{out}: exists and holds other things; choose another place')
-  out.parent.mkdir(parents=True, exist_ok=True)
+  options.check_folder(out, r'\d{6}\.png')
 
 
 def counted(pictures: Iterable[Any], total: int, line: ProgressLine) -> Iterator[Any]:

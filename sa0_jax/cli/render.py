@@ -37,13 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
   parser.add_argument(
     '--drive', metavar='CAPTURE|orbit', default='orbit', help='what moves it (default: orbit)'
   )
-  parser.add_argument(
-    '--out',
-    metavar='PATH',
-    type=pathlib.Path,
-    required=True,
-    help='a video (.mp4), or a name without suffix: a folder of .png pictures',
-  )
+  pictures_out.add_options(parser, 'which frames of the drive (default: all; 120 for orbit)')
   parser.add_argument(
     '--size',
     metavar='PX',
@@ -51,20 +45,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     help="height of the images (default: the capture's; 512 for orbit)",
   )
   parser.add_argument('--fps', metavar='N', type=float, help="default: the capture's; 30 for orbit")
-  parser.add_argument(
-    '--background',
-    metavar='COLOUR',
-    type=options.background,
-    default='white',
-    help='white, black, gray or R,G,B from 0 to 1 (default: white)',
-  )
-  parser.add_argument(
-    '--frames',
-    metavar='N|START:STOP[:STEP]',
-    type=options.frame_range,
-    default=slice(None),
-    help='which frames of the drive (default: all; 120 for orbit)',
-  )
   parser.add_argument('--still', action='store_true', help='orbit: keep the face neutral')
   options.add_json(parser)
   parser.set_defaults(run=run)

@@ -138,12 +138,7 @@ def read_split(path: str | os.PathLike[str]) -> list[str]:
       f'{path}: no such split file: write one, the names of its subjects line by line, or let '
       '`sa0 prepare --hold-out 0.05` write train.txt and val.txt'
     )
-  if path.stat().st_size > _MAX_SPLIT_BYTES:
-    raise ValueError(f'{path}: larger than {_MAX_SPLIT_BYTES} bytes')
-  try:
-    lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{path}: not a text file') from error
+  lines = [line.strip() for line in archive.read_text(path, _MAX_SPLIT_BYTES).splitlines()]
   subjects = [line for line in lines if line and not line.startswith('#')]
   if len(set(subjects)) < len(subjects):
     twice = next(s for s in subjects if subjects.count(s) > 1)

@@ -64,16 +64,12 @@ def read_clips(path: str | os.PathLike[str]) -> tuple[Clip, ...]:
   path = Path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no such list of clips')
-  if path.stat().st_size > _MAX_BYTES:
-    raise ValueError(f'{path}: larger than {_MAX_BYTES} bytes')
   if path.suffix.lower() == '.json':
     clips = _from_json(archive.read_json(path, _MAX_BYTES), str(path))
   else:
-    try:
-      lines = [line.partition('#')[0].strip() for line in path.read_text('utf-8').splitlines()]
-    except UnicodeDecodeError as error:
-      raise ValueError(f'{path}: not a text of names, one a line') from error
-    clips = tuple(Clip(line) for line in lines if line)
+    lines = archive.read_text(path, _MAX_BYTES).splitlines()
+    names = (line.partition('#')[0].strip() for line in lines)
+    clips = tuple(Clip(name) for name in names if name)
   if not clips:
     raise ValueError(f'{path}: names no clip')
   seen: set[str] = set()

@@ -64,11 +64,9 @@ def _names() -> tuple[str, ...]:
 
 
 def _read_csv(path: Path) -> Table:
-  if path.stat().st_size > _MAX_BYTES:
-    raise ValueError(f'{path}: larger than {_MAX_BYTES} bytes')
+  text = archive.read_text(path, _MAX_BYTES)
   try:
-    with open(path, newline='', encoding='utf-8') as file:
-      lines = [line for line in csv.reader(file) if line]
+    lines = [line for line in csv.reader(text.splitlines()) if line]
     if not lines or any(len(line) != len(lines[0]) for line in lines):
       raise ValueError('lines of different lengths')
     if any(len(field) > _MAX_FIELD for line in lines for field in line):

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from sa0_jax import archive
@@ -30,6 +31,8 @@ from sa0_jax.evaluate.models import Model, file_digest
 from sa0_jax.evaluate.pictures import comparison_row, grid
 from sa0_jax.evaluate.scoring import Scorer, make_shot, pixel_metrics
 from sa0_jax.losses.lpips import Lpips
+from sa0_jax.losses.photometric import composite
+from sa0_jax.refine.preview import to_bytes
 
 PROTOCOLS = ('self', 'cross', 'per-subject')
 RESULT_FORMAT, RESULT_VERSION = 'sa0-evaluation-clip', 1
@@ -255,10 +258,9 @@ def _save_frame(out: Path, kind: str, name: str, position: int, picture: np.ndar
 def _source_picture(task: Task, config: EvaluateConfig) -> np.ndarray:
   """The first source frame, at the size and over the colour of the others."""
   frame = task.identity.frames[task.sources[0]]
-  color = np.asarray(config.background, np.float32)
-  matte = frame.matte[..., None]
-  picture = np.round(255.0 * (matte * frame.image + (1 - matte) * color)).astype(np.uint8)
-  return image_files.resize(picture, (config.resolution, config.resolution))
+  color = jnp.asarray(config.background, jnp.float32)
+  over = composite(jnp.asarray(frame.image), jnp.asarray(frame.matte), color)
+  return image_files.resize(to_bytes(np.asarray(over)), (config.resolution, config.resolution))
 
 
 def _key(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from sa0_jax.avatar.avatar import Avatar
+from sa0_jax.capture import image_files
 from sa0_jax.export.gltf_file import ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER, BinaryBuffer
 from sa0_jax.export.settings import ExportSettings, posed_codes
 from sa0_jax.export.texture import bake_texture
@@ -193,10 +194,8 @@ def _inverse_binds(joints: Float[np.ndarray, '5 3']) -> Float[np.ndarray, '5 4 4
 
 def _surface(buffer: BinaryBuffer, avatar: Avatar, has_plain: bool) -> dict[str, Any]:
   """Materials, with the light that the colours already hold and none beside."""
-  import cv2  # here: it takes longer to import than the rest of the package
-
   image = np.round(255.0 * bake_texture(avatar)).astype(np.uint8)
-  encoded = cv2.imencode('.png', image[..., ::-1])[1].tobytes()
+  encoded = image_files.encode(image, '.png')
   unlit: dict[str, Any] = {'KHR_materials_unlit': {}}
   texture = {'baseColorTexture': {'index': 0}, 'metallicFactor': 0.0, 'roughnessFactor': 1.0}
   materials = [{'name': 'skin', 'pbrMetallicRoughness': texture, 'extensions': unlit}]

@@ -65,12 +65,7 @@ class CheckpointStore:
     if step is None:
       return None
     identity = self._manager.restore(step, args=ocp.args.Composite(identity=ocp.args.JsonRestore()))
-    if identity['identity'] != self._identity:
-      changed = differences(identity['identity'], self._identity)
-      raise ValueError(
-        f'{self._folder}: the checkpoint there was made by another run ({changed}); '
-        'delete the folder or write to another place'
-      )
+    check_same_run(self._folder, identity['identity'], self._identity)
     restored = self._manager.restore(
       step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_leaves(template)))
     )
@@ -109,7 +104,22 @@ def check_room(folder: Path, needed: int, free: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> str:
-  """What differs between the identities of two runs, for a message."""
+def check_same_run(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+  """Asked before a checkpoint is resumed.
+
+  Args:
+    folder: where it lives.
+    old: identity of the run that made it.
+    new: of this one.
+
+  Raises:
+    ValueError: they differ; the message says in what.
+  """
+  if old == new:
+    return
   keys = sorted(k for k in {*old, *new} if old.get(k) != new.get(k))
-  return ', '.join(f'{k}: {old.get(k)} then, {new.get(k)} now' for k in keys)
+  changed = ', '.join(f'{k}: {old.get(k)} then, {new.get(k)} now' for k in keys)
+  raise ValueError(
+    f'{folder}: the checkpoint there was made by another run ({changed}); '
+    'delete the folder or write to another place'
+  )

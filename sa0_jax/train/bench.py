@@ -19,7 +19,7 @@ from sa0_jax.train.inspect import count_flops
 from sa0_jax.train.meter import Meter
 from sa0_jax.train.objective import Batch
 from sa0_jax.train.phases import Phase
-from sa0_jax.train.step import Trainer, TrainState, make_trainer
+from sa0_jax.train.step import TrainState, make_trainer, room_for
 
 _PROFILED = 3  # steps
 _MATMUL_SECONDS = 0.5
@@ -35,14 +35,12 @@ class TrainBench:
     phase: 1 or 2.
     batch_size: targets a step over all devices; None for the phase's.
     steps: that are timed.
-    parts: also trace some steps and say where their time goes.
   """
 
   config: TrainConfig
   phase: Literal[1, 2] = 1
   batch_size: int | None = None
   steps: int = 10
-  parts: bool = True
 
   def __post_init__(self) -> None:
     if self.phase not in (1, 2) or self.steps < 2:
@@ -73,11 +71,13 @@ def measure(bench: TrainBench) -> dict[str, Any]:
   lpips = jax.device_put(zero_lpips(), whole) if settings.objective.weights.lpips else None
   batches = _batches(config, phase, mesh)
   begin = time.perf_counter()
-  state, report = trainer.step(trainer.init(), next(batches), rig, lpips)
-  trainer = _with_room(config, phase, mesh, trainer, report)
-  state, report = trainer.step(trainer.init(), next(batches), rig, lpips)
+  state, first = trainer.step(trainer.init(), next(batches), rig, lpips)
+  if bool(first.overflowed):
+    trainer = make_trainer(config, phase, mesh, room_for(int(first.num_instances)))
+    state, _ = trainer.step(trainer.init(), next(batches), rig, lpips)
   jax.block_until_ready(state)
-  first = time.perf_counter() - begin
+  first_call = time.perf_counter() - begin
+  meter = Meter(size, bench.steps)
 
   def run(state: TrainState, steps: int, profile: trace.Profile | None = None) -> TrainState:
     for number in range(steps):
@@ -92,12 +92,14 @@ def measure(bench: TrainBench) -> dict[str, Any]:
     jax.block_until_ready(state)
     return state
 
-  meter = Meter(size, bench.steps)
   state = run(state, bench.steps)
   rates = meter.read()
   seconds = 1 / rates.steps_per_second
   flops, matmul = count_flops(config, phase), matmul_rate(settings.dtype)
-  report_: dict[str, Any] = {
+  with tempfile.TemporaryDirectory() as folder:
+    run(state, _PROFILED, trace.Profile(folder, 0, _PROFILED))
+    parts = [part._asdict() for part in trace.breakdown(folder)]
+  return {
     'phase': bench.phase,
     'batch_size': size,
     'dtype': settings.dtype,
@@ -110,28 +112,14 @@ def measure(bench: TrainBench) -> dict[str, Any]:
     'seconds_per_step': seconds,
     'data_wait_share': rates.data_wait_share,
     'from_data_sets': bool(settings.data.datasets),
-    'first_call_seconds': first,
+    'first_call_seconds': first_call,
     'host_memory_bytes': rates.host_memory_bytes,
     'device_memory_bytes': rates.device_memory_bytes,
     'flops_per_step': flops,
     'matmul_flops_per_second': matmul,
     'model_flops_utilization': None if flops is None else flops / seconds / (matmul * mesh.size),
-    'parts': None,
+    'parts': parts,
   }
-  if bench.parts:
-    with tempfile.TemporaryDirectory() as folder:
-      run(state, _PROFILED, trace.Profile(folder, 0, _PROFILED))
-      report_['parts'] = [part._asdict() for part in trace.breakdown(folder)]
-  return report_
-
-
-def _with_room(
-  config: TrainConfig, phase: Phase, mesh: Any, trainer: Trainer, report: Any
-) -> Trainer:
-  """The trainer with a buffer for what its first step needed, and a margin."""
-  if not bool(report.overflowed):
-    return trainer
-  return make_trainer(config, phase, mesh, 2 * int(report.num_instances))
 
 
 def _batches(config: TrainConfig, phase: Phase, mesh: Any) -> Iterator[Batch]:

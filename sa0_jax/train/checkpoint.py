@@ -37,7 +37,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sa0_jax.archive import read_json
-from sa0_jax.refine.checkpoint import check_room, differences
+from sa0_jax.refine.checkpoint import check_room, check_same_run
 from sa0_jax.train.parallel import path_name
 
 _STATE, _RECORD = 'state', 'record'  # parts of a checkpoint
@@ -184,7 +184,7 @@ class CheckpointStore:
     for step in _first_process(self._steps()):
       record, problem = _first_process(self._try_record(step))
       if problem is None:
-        self._check_same_run(record)
+        check_same_run(self._folder, record['identity'], self._identity)
         position = _position(record)
         template = template_of(position)
         self._check_fits(step, record, _named(template))
@@ -298,14 +298,6 @@ class CheckpointStore:
     if wrong:
       return None, f'other bits than were saved in {_some(wrong)}'
     return jax.tree.unflatten(jax.tree.structure(template), list(leaves.values())), None
-
-  def _check_same_run(self, record: dict[str, Any]) -> None:
-    if record['identity'] != self._identity:
-      changed = differences(record['identity'], self._identity)
-      raise ValueError(
-        f'{self._folder}: the checkpoint there was made by another run ({changed}); '
-        'delete the folder or write to another place'
-      )
 
   def _check_fits(self, step: int, record: dict[str, Any], wanted: Mapping[str, Any]) -> None:
     """The record is whole here: where it names other arrays, the program is another one."""

@@ -133,7 +133,8 @@ def compile_program(
     gpu = machine is not None and machine.platform == 'gpu'
     compiled = lowered.compile({'xla_gpu_enable_triton_gemm': False} if gpu else None)
     seconds = time.perf_counter() - begin
-    flops = count_flops(config, phase, name)
+    host = list(mesh.devices.flat) == jax.devices('cpu')[:1] and phase.config.accumulate == 1
+    flops = _counted(lowered) if host else count_flops(config, phase, name)
   memory = compiled.memory_analysis()
   return ProgramSize(
     name=name,
@@ -165,7 +166,11 @@ def count_flops(config: TrainConfig, phase: Phase, name: str = 'step') -> float 
   mesh = parallel.make_mesh(jax.devices('cpu')[:1])
   # In one part: XLA counts what a loop repeats once.
   phase = phase._replace(config=dataclasses.replace(phase.config, accumulate=1))
-  counted = _lower(name, config, phase, mesh, _shapes(config, phase)).cost_analysis()
+  return _counted(_lower(name, config, phase, mesh, _shapes(config, phase)))
+
+
+def _counted(lowered: Any) -> float | None:
+  counted = lowered.cost_analysis()
   return None if counted is None else float(counted['flops'])
 
 

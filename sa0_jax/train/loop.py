@@ -27,11 +27,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from sa0_kernels.rasterize.types import next_power_of_two
 
 from sa0_jax import archive
 from sa0_jax.data.pipeline import Process, Run, make_batches, on_devices
-from sa0_jax.data.prepared import open_prepared
+from sa0_jax.data.prepared import PreparedData, check_heads, open_prepared
 from sa0_jax.generator.checkpoint import load_generator, save_generator
 from sa0_jax.generator.generator import Generator, Rig, RigArrays
 from sa0_jax.generator.vit_weights import load_vit
@@ -45,14 +44,20 @@ from sa0_jax.train.feed import make_feed, make_put
 from sa0_jax.train.meter import Meter
 from sa0_jax.train.objective import Batch, predict
 from sa0_jax.train.phases import Phase, phases
-from sa0_jax.train.step import StepReport, Trainer, TrainState, fresh_generator, make_trainer
+from sa0_jax.train.step import (
+  StepReport,
+  Trainer,
+  TrainState,
+  fresh_generator,
+  make_trainer,
+  room_for,
+)
 from sa0_jax.train.trace import Profile
 from sa0_jax.train.validate import Scores, held_out, make_scorer
-from sa0_jax.train.writers import NullWriter, RunWriter, Writer
+from sa0_jax.train.writers import NullWriter, RunWriter, Writer, parameter_overview
 
 _IN_FLIGHT = 2  # steps handed to the devices and not looked at
 _PHASE_SEEDS = 1 << 32  # draws of phases do not meet
-_GROWTH = 1.25  # of the rasterizer's buffer, over what was needed
 
 
 class TrainResult(NamedTuple):
@@ -128,27 +133,39 @@ def train(
     return run.go()
 
 
-def read_rig(config: TrainConfig) -> tuple[HeadModel, Rig]:
-  """The head model of the run's data sets, laid out for its network.
+def open_datasets(config: TrainConfig) -> dict[tuple[str, str], PreparedData]:
+  """What the phases learn from, by folder and split.
 
   Raises:
-    FileNotFoundError: a data set, or its head model, is missing.
-    ValueError: the installed head model is another one.
+    FileNotFoundError: a data set is missing.
+    ValueError: none is named, or they hold codes of different head models.
   """
-  for phase in phases(config):
-    for folder in phase.config.data.datasets:
-      data = open_prepared(folder, phase.config.data.split)
-      head = load_head(data.head[0])
-      if head.fingerprint != data.head[1]:
-        raise ValueError(
-          f'{data.path} holds codes of head model {data.head[0]!r} with mesh {data.head[1]}; the '
-          f'one installed here under that name has mesh {head.fingerprint}'
-        )
-      return head, Rig.from_head(head, config.generator.uv_size)
-  raise ValueError(
-    'no data sets are named: --config.phase1.data.datasets=DATA_DIR/sa0_monocular '
-    '(made by `sa0 prepare`)'
-  )
+  data = [phase.config.data for phase in phases(config)]
+  names = dict.fromkeys((folder, one.split) for one in data for folder in one.datasets)
+  if not names:
+    raise ValueError(
+      'no data sets are named: --config.phase1.data.datasets=DATA_DIR/sa0_monocular '
+      '(made by `sa0 prepare`)'
+    )
+  opened = {name: open_prepared(*name) for name in names}
+  check_heads(list(opened.values()))
+  return opened
+
+
+def read_head(data: PreparedData) -> HeadModel:
+  """The head model of a data set's codes.
+
+  Raises:
+    FileNotFoundError: it is not installed.
+    ValueError: the installed one is another.
+  """
+  head = load_head(data.head[0])
+  if head.fingerprint != data.head[1]:
+    raise ValueError(
+      f'{data.path} holds codes of head model {data.head[0]!r} with mesh {data.head[1]}; the '
+      f'one installed here under that name has mesh {head.fingerprint}'
+    )
+  return head
 
 
 def first_generator(config: TrainConfig) -> Generator:
@@ -180,8 +197,16 @@ def _perceptual(config: TrainConfig) -> Lpips | None:
   return load_lpips(files.lpips_backbone, files.lpips_linear)
 
 
-def run_identity(config: TrainConfig, head: HeadModel) -> dict[str, Any]:
-  """What makes two runs the same: settings that change what is learnt, the head and the data."""
+def run_identity(
+  config: TrainConfig, head: HeadModel, datasets: dict[tuple[str, str], PreparedData]
+) -> dict[str, Any]:
+  """What makes two runs the same: settings that change what is learnt, the head and the data.
+
+  Args:
+    config: the run.
+    head: its head model.
+    datasets: from `open_datasets`.
+  """
   settings = dataclasses.asdict(config)
   for name in ('watch', 'checkpoints', 'fsdp'):
     del settings[name]
@@ -190,7 +215,7 @@ def run_identity(config: TrainConfig, head: HeadModel) -> dict[str, Any]:
     del data['threads'], data['prefetch'], settings[name]['objective']['capacity']
     # By what they hold: a data set may be moved.
     if phase.steps:
-      splits = [open_prepared(folder, phase.data.split) for folder in phase.data.datasets]
+      splits = [datasets[folder, phase.data.split] for folder in phase.data.datasets]
       data['datasets'] = [f'{one.path.parent.name} of {len(one)} frames' for one in splits]
   flat = {f'{head.name} head': head.fingerprint}
   _flatten(settings, '', flat)
@@ -212,8 +237,10 @@ class _Run:
     self.config, self.workdir, self.session = config, workdir, session
     self.process = Process(jax.process_index(), jax.process_count())
     self.mesh = parallel.make_mesh(fsdp=config.fsdp)
-    self.head, rig = read_rig(config)
+    datasets = open_datasets(config)
+    self.head = read_head(next(iter(datasets.values())))
     whole = parallel.replicated(self.mesh)
+    rig = Rig.from_head(self.head, config.generator.uv_size)
     self.rig: RigArrays = jax.device_put(rig.arrays, whole)
     perceptual = _perceptual(config)
     self.perceptual = None if perceptual is None else jax.device_put(perceptual, whole)
@@ -221,7 +248,7 @@ class _Run:
     self.capacity: int | None = None
     self.scores: dict[str, Scores] = {}
     self.writer: Writer = NullWriter()
-    identity = run_identity(config, self.head)
+    identity = run_identity(config, self.head, datasets)
     self.store = CheckpointStore(workdir / 'checkpoints', identity, config.checkpoints, self.say)
     self.profile = None
     if session.profile is not None:
@@ -258,17 +285,15 @@ class _Run:
     trainers = {row.number: make_trainer(self.config, row, self.mesh) for row in rows}
     restored = self.store.restore(lambda position: trainers[position.phase].shapes)
     begin = 0 if restored is None else restored[1].step
-    self._open_writer(begin)
+    self._open_writer(begin, trainers[rows[0].number].shapes.trainable)
     if restored is not None:
       self.say(f'going on from step {begin} of {rows[-1].end}')
+      rows = [row for row in rows if row.number >= restored[1].phase]
     generator: Generator | None = None
     for row in rows:
-      here = restored is not None and restored[1].phase == row.number
-      if restored is not None and restored[1].phase > row.number:
-        continue
       trainer = trainers[row.number]
-      if here and restored is not None:
-        state, position = restored
+      if restored is not None:
+        (state, position), restored = restored, None
       else:
         state = trainer.init(first_generator(self.config) if generator is None else generator)
         position = Position(row.begin, row.number, None, None)
@@ -280,13 +305,15 @@ class _Run:
     target = self.workdir / 'generator.npz'
     return TrainResult(rows[-1].end, True, target, self.scores)
 
-  def _open_writer(self, begin: int) -> None:
+  def _open_writer(self, begin: int, parameters: Any) -> None:
     if self.process.index:
       return
     self.workdir.mkdir(parents=True, exist_ok=True)
     with archive.atomic_write(self.workdir / 'config.json') as file:
       file.write((json.dumps(dataclasses.asdict(self.config), indent=2) + '\n').encode())
     self.writer = RunWriter(self.workdir, begin, self.config.watch.tensorboard)
+    if not begin:
+      self.writer.note(parameter_overview(parameters))
 
   def _export(self, row: Phase, turn: '_Turn') -> Generator:
     """The phase's weights as a file, and as the next phase starts from them."""
@@ -302,27 +329,24 @@ class _Turn:
   """One phase of a run in progress."""
 
   def __init__(self, run: _Run, phase: Phase, trainer: Trainer, state: TrainState):
-    self.session, self.whole = run.session, run
+    self.whole = run
     self.phase, self.trainer, self.state = phase, trainer, state
-    self.step = phase.begin
     self.flights: collections.deque[_Flight] = collections.deque()
     self.landed: list[StepReport] = []  # since the last line of metrics
     self.held_out, self.notes = held_out(run.config, phase, run.process)
-    goal = phase.config.objective
-    self.scorer = make_scorer(run.mesh, run.rig, goal)
-    self.meter = Meter(phase.config.batch_size, phases(run.config)[-1].end)
+    self.scorer = make_scorer(run.mesh, run.rig, phase.config.objective)
     self.shown: Callable[..., Any] | None = None
 
   def run(self, position: Position) -> bool:
     """To its end, or until asked to stop; False for that."""
     run, watch = self.whole, self.whole.config.watch
     self.step = position.step
+    self.meter = Meter(self.phase.config.batch_size, phases(run.config)[-1].end, self.step)
     for note in self.notes:
       run.say(note)
     if self.step >= self.phase.end:
       return True
     batches = self._batches(position.data)
-    self.meter = Meter(self.phase.config.batch_size, phases(run.config)[-1].end, self.step)
     while self.step < self.phase.end:
       with self.meter.waiting():
         frames = next(batches)
@@ -331,16 +355,18 @@ class _Turn:
         self._land()
       last = self.step == self.phase.end
       stop = self._asked_to_stop()
-      score = None
-      if _due(self.step, watch.log_every) or last:
+      log = _due(self.step, watch.log_every) or last
+      score_now = _due(self.step, watch.validate_every) or last
+      draw = _due(self.step, watch.pictures_every)
+      save = _due(self.step, run.config.checkpoints.every) or last or stop
+      if log or score_now or draw or save:
         self._land_all()
+      if log:
         self._log()
-      if _due(self.step, watch.validate_every) or last:
-        score = self._validate()
-      if _due(self.step, watch.pictures_every):
+      score = self._validate() if score_now else None
+      if draw:
         self._draw_pictures()
-      if _due(self.step, run.config.checkpoints.every) or last or stop:
-        self._land_all()
+      if save:
         here = Position(self.step, self.phase.number, score, batches.get_state())
         run.store.save(self.state, here, wait=last or stop)
       if stop and not last:
@@ -396,7 +422,7 @@ class _Turn:
       raise RuntimeError(
         f'step {flight.step}: {needed} instances overflowed a buffer of {run.capacity}'
       )
-    run.capacity = next_power_of_two(int(_GROWTH * needed))
+    run.capacity = room_for(needed)
     run.say(f'step {flight.step} needs room for {needed} instances: compiling again for more')
     self.trainer = make_trainer(run.config, self.phase, run.mesh, run.capacity)
     running = jax.device_put(np.zeros((), bool), self.state.halted.sharding)
@@ -426,7 +452,7 @@ class _Turn:
   def _asked_to_stop(self) -> bool:
     """The same answer in all processes."""
     if self.whole.process.count == 1:
-      return self.session.stop.is_set()
+      return self.whole.session.stop.is_set()
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.reached_preemption_sync_point(self.step))
@@ -455,7 +481,7 @@ class _Turn:
       values['device_memory_bytes'] = float(rates.device_memory_bytes)
     self.landed = []
     self.whole.writer.scalars(self.step, values)
-    self.session.progress(self.meter.line(self.step, rates, values))
+    self.whole.session.progress(self.meter.line(self.step, rates, values))
 
   def _validate(self) -> float | None:
     """Scores held-out people; the mean over the data sets is the checkpoint's score."""

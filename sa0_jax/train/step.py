@@ -12,6 +12,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
+from sa0_kernels.rasterize.types import next_power_of_two
 
 from sa0_jax.generator.generator import Generator, GeneratorConfig, RigArrays
 from sa0_jax.losses.lpips import Lpips
@@ -25,6 +26,7 @@ _WEIGHTS_STREAM, _DRAWS_STREAM = 0, 1  # of the run's seed
 # The vectors of moments are filled up to a multiple, so that any usual number of devices divides
 # them and a checkpoint fits every mesh.
 _MULTIPLE = 4096
+_GROWTH = 1.25  # of the rasterizer's buffer, over what was needed
 
 
 class TrainState(NamedTuple):
@@ -155,6 +157,11 @@ def make_trainer(
     compiled,
     lambda state: nnx.merge(result, state.frozen, state.trainable),
   )
+
+
+def room_for(num_instances: int) -> int:
+  """Capacity to make a step again with: what it needed, and a margin for those that follow."""
+  return next_power_of_two(int(_GROWTH * num_instances))
 
 
 def _place_vector(mesh: Mesh, shapes: TrainState) -> Callable[[Array], Array]:

@@ -12,11 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+import jax
 import numpy as np
 from jaxtyping import UInt8
 
 from sa0_jax.archive import atomic_write
 from sa0_jax.capture import image_files
+from sa0_jax.train.parallel import path_name
 
 METRICS, LOG, PICTURES, EVENTS = 'metrics.jsonl', 'log.txt', 'pictures', 'tensorboard'
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_-]{0,99}')
@@ -161,26 +163,13 @@ def parameter_overview(parameters: Any) -> str:
   Args:
     parameters: a tree of arrays, or of their shapes.
   """
-  import jax
-
-  flat = {
-    '/'.join(_key_text(key) for key in path): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(parameters)
-  }
+  flat = {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(parameters)}
   try:
     from clu import parameter_overview as clu_overview
   except ImportError:
     total = sum(math.prod(leaf.shape) for leaf in flat.values())
     return f'{total:,} parameters in {len(flat)} arrays (the table of them needs clu)'
   return clu_overview.get_parameter_overview(flat, include_stats=False)
-
-
-def _key_text(key: Any) -> str:
-  """One step of a path into a tree."""
-  for name in ('key', 'idx', 'name'):
-    if hasattr(key, name):
-      return str(getattr(key, name))
-  return str(key)
 
 
 def _append(file: io.FileIO, text: str) -> None:

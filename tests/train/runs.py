@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +21,19 @@ from sa0_jax.train.step import Trainer, make_trainer
 def settings(name: str = 'debug', **changed: Any) -> TrainConfig:
   """A configuration by name, some fields of it otherwise."""
   return dataclasses.replace(from_config_dict(TrainConfig, load_config(name)), **changed)
+
+
+def config_file(config: TrainConfig, folder: Path) -> Path:
+  """A configuration as a file that `sa0 train --config` takes; its table lies beside it."""
+  table, file = folder / 'mine.json', folder / 'mine.py'
+  table.write_text(json.dumps(dataclasses.asdict(config)))
+  file.write_text(
+    'import json, pathlib, ml_collections\n'
+    'def get_config():\n'
+    f'  table = json.loads(pathlib.Path({str(table)!r}).read_text())\n'
+    '  return ml_collections.ConfigDict(table)\n'
+  )
+  return file
 
 
 def first(config: TrainConfig | None = None, **changed: Any) -> Phase:

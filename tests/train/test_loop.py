@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from sa0_jax.train.config import TrainConfig, WatchConfig
 from sa0_jax.train.loop import Session, train
 from tests.data.scenes import prepare, save_captures
 from tests.structure.sources import ROOT
-from tests.train.runs import settings
+from tests.train.runs import config_file, settings
 
 STEPS = 2  # of each phase
 PEOPLE = 3  # the last is held out
@@ -147,33 +148,26 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(steps, whole, config,
 
 
 _KILLED = """
-import dataclasses, os, pickle, signal, sys
+import os, signal, sys
 import jax
 jax.config.update('jax_disable_most_optimizations', True)
-from sa0_jax.train import checkpoint, loop
-from tests.train.test_loop import load
+from sa0_jax.train import loop
+from sa0_jax.config import from_config_dict, load_config
+from sa0_jax.train.config import TrainConfig
 
 def progress(text):
   if text.startswith('step 3/'):
     os.kill(os.getpid(), signal.SIGKILL)
 
-loop.train(load(sys.argv[1]), sys.argv[2], loop.Session(progress=progress))
+config = from_config_dict(TrainConfig, load_config(sys.argv[1]))
+loop.train(config, sys.argv[2], loop.Session(progress=progress))
 """
 
 
-def load(path: str) -> TrainConfig:
-  """A configuration that `config` was written to."""
-  from sa0_jax.config import from_config_dict, ml_collections
-
-  table = json.loads(Path(path).read_text())
-  return from_config_dict(TrainConfig, ml_collections.ConfigDict(table))
-
-
 def test_a_run_that_was_killed_goes_on_with_the_same_bits(whole, config, tmp_path, kept_programs):
-  (tmp_path / 'config.json').write_text(json.dumps(dataclasses.asdict(config)))
   folder = tmp_path / 'run'
   done = subprocess.run(
-    [sys.executable, '-c', _KILLED, str(tmp_path / 'config.json'), str(folder)],
+    [sys.executable, '-c', _KILLED, str(config_file(config, tmp_path)), str(folder)],
     cwd=ROOT,
     env={
       **os.environ,
@@ -196,6 +190,19 @@ def test_another_run_is_not_gone_on_with(whole, config):
   other = dataclasses.replace(config, seed=1)
   with pytest.raises(ValueError, match=r'made by another run .*seed: 0 then, 1 now'):
     train(other, whole, Session(say=lambda text: None))
+
+
+def test_phases_must_share_a_head_model(config, datasets, tmp_path):
+  """Phase 2 would pose the wrong mesh, after days of Phase 1."""
+  folder = shutil.copytree(datasets[1], tmp_path / 'sa0_multiview' / Path(datasets[1]).name)
+  manifest = folder / 'sa0_build.json'
+  table = json.loads(manifest.read_text())
+  table['head']['fingerprint'] = 'another'
+  manifest.write_text(json.dumps(table))
+  data = dataclasses.replace(config.phase2.data, datasets=(str(folder),))
+  mixed = dataclasses.replace(config, phase2=dataclasses.replace(config.phase2, data=data))
+  with pytest.raises(ValueError, match='they cannot be mixed'):
+    train(mixed, tmp_path / 'run', Session(say=lambda text: None))
 
 
 @pytest.mark.slow
@@ -245,8 +252,6 @@ def test_lpips_without_its_files_is_one_line(config, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_loses_nothing(whole, config, tmp_path, monkeypatch):
-  import shutil
-
   from sa0_jax.train import checkpoint
 
   usage = shutil.disk_usage
@@ -269,16 +274,14 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(whole, config, tmp_path, mon
 @pytest.mark.slow
 def test_sigterm_saves_and_says_so_by_its_code(whole, config, tmp_path):
   """The command line, the signal, the exit code, the same command again."""
-  table, file = tmp_path / 'mine.json', tmp_path / 'mine.py'
-  table.write_text(json.dumps(dataclasses.asdict(config)))
-  file.write_text(
-    'import json, pathlib, ml_collections\n'
-    'def get_config():\n'
-    f'  table = json.loads(pathlib.Path({str(table)!r}).read_text())\n'
-    '  return ml_collections.ConfigDict(table)\n'
-  )
   folder = tmp_path / 'run'
-  words = [sys.executable, '-m', 'sa0_jax.cli.main', 'train', f'--config={file}']
+  words = [
+    sys.executable,
+    '-m',
+    'sa0_jax.cli.main',
+    'train',
+    f'--config={config_file(config, tmp_path)}',
+  ]
   process = subprocess.Popen(
     [*words, f'--workdir={folder}'], cwd=ROOT, stderr=subprocess.PIPE, text=True
   )

@@ -15,7 +15,7 @@ from sa0_jax.train.checkpoint import CheckpointConfig
 from sa0_jax.train.config import TrainConfig, WatchConfig
 from tests.data.scenes import prepare, save_captures
 from tests.structure.sources import ROOT
-from tests.train.runs import settings
+from tests.train.runs import config_file, settings
 
 STEPS = 3
 # Sums over devices are made in another order; two steps of Adam later that is all there is.
@@ -42,14 +42,7 @@ def config(tmp_path_factory) -> TrainConfig:
 def launch(config, tmp_path_factory):
   """Runs `sa0 train` over some processes of made-up devices; the losses it logged."""
   where = tmp_path_factory.mktemp('launch')
-  table, file = where / 'mine.json', where / 'mine.py'
-  table.write_text(json.dumps(dataclasses.asdict(config)))
-  file.write_text(
-    'import json, pathlib, ml_collections\n'
-    'def get_config():\n'
-    f'  table = json.loads(pathlib.Path({str(table)!r}).read_text())\n'
-    '  return ml_collections.ConfigDict(table)\n'
-  )
+  file = config_file(config, where)
 
   def start(processes: int, devices: int, folder: Path) -> list[dict]:
     words = [str(processes), '--fake-devices', str(devices), '--grace', '30', '--']
