@@ -15,6 +15,8 @@ import pytest
 def visited(monkeypatch):
   """Stands in for the browser: fetches the page, then presses Ctrl-C."""
   pages: dict[str, bytes] = {}
+  # A suite begun in the background (nohup, &) ignores the signal, and the test would never end.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
   def visit(url):
     for name in ('', 'viewer.js', 'avatar/0'):
@@ -25,7 +27,8 @@ def visited(monkeypatch):
   monkeypatch.setattr(
     webbrowser, 'open', lambda url: threading.Thread(target=visit, args=(url,)).start()
   )
-  return pages
+  yield pages
+  signal.signal(signal.SIGINT, before)
 
 
 def test_view_serves_until_interrupted_and_frees_its_port(sa0, refined, capture_folder, visited):
