@@ -17,12 +17,15 @@ def get_config() -> ml_collections.ConfigDict:
   generator.dpt.features = 8
   generator.dpt.out_channels = 6
   generator.unet.size = generator.uv_size = 32
+  generator.avatar_uv_size = None
   generator.unet.channels = (8, 12)
   generator.unet.in_channels = 9
+  generator.visibility = generator.hair_shell = False  # as published
   generator.unet.style_dim = 16
   generator.image_size = 64
   for phase in (config.phase1, config.phase2):
     phase.batch_size = 2
+    phase.objective.background = 'black'
     phase.steps = 4
     phase.optimizer.warmup_steps = 0
   config.checkpoints.every = 2

@@ -20,13 +20,16 @@ def get_config() -> ml_collections.ConfigDict:
   generator.dpt.features = 32
   generator.dpt.out_channels = 16
   generator.unet.size = generator.uv_size = 64
+  generator.avatar_uv_size = 256  # as published
   generator.unet.channels = (32, 48, 64, 96)
-  generator.unet.in_channels = 19
+  generator.unet.in_channels = 20
+  generator.visibility = generator.hair_shell = True
   generator.unet.style_dim = 64
   generator.image_size = 128
   for phase in (config.phase1, config.phase2):
     phase.train_encoder = True
     phase.objective.weights.lpips = 0.0
+    phase.objective.background = 'random'
     phase.batch_size = 4
     phase.dtype = 'float32'  # bfloat16 is slower on a CPU
   phase1, phase2 = config.phase1, config.phase2

@@ -30,7 +30,17 @@ def _room_for_programs():
 
 # Compiling is most of what these do: XLA leaves its expensive passes out there, as in JAX's own
 # tests. The programs stay the same, the machine code is slower.
-_MOSTLY_COMPILED = {'evaluate', 'generator', 'losses', 'train'}
+_MOSTLY_COMPILED = {
+  'avatar',
+  'evaluate',
+  'generator',
+  'geometry',
+  'head',
+  'kernels',
+  'losses',
+  'render',
+  'train',
+}
 
 
 @pytest.fixture(autouse=True)

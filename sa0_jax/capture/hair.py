@@ -52,7 +52,7 @@ def shell_thickness(
   thickness = np.zeros(len(head.v_template))
   if measured.any():
     thickness[measured] = np.nanpercentile(samples[:, measured], _PERCENTILE, axis=0)
-  bare = face_vertices(head) | ~outer | (np.asarray(head.weights)[:, _JAW] > _JAW_SHARE)
+  bare = bare_vertices(head)
   return _interpolate(head.faces, thickness, measured & ~bare, bare)
 
 
@@ -95,6 +95,12 @@ def face_vertices(head: HeadModel) -> Bool[np.ndarray, ' v']:
   for _ in range(2):
     bare[head.faces[bare[head.faces].any(axis=1)]] = True
   return bare
+
+
+def bare_vertices(head: HeadModel) -> Bool[np.ndarray, ' v']:
+  """[v] vertices that carry no hair: the face, what is not skin, and what moves with the jaw."""
+  swings = np.asarray(head.weights)[:, _JAW] > _JAW_SHARE
+  return face_vertices(head) | ~outer_skin(head) | swings
 
 
 def _measure(

@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from sa0_kernels import Camera
 
 from sa0_jax.avatar.activations import logit
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.avatar.binding import to_local, triangle_frames
+from sa0_jax.avatar.cover import CoverTexels, cover_texels, mesh_parts
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.hair import mesh_edges, outer_skin, outward, shell_thickness
@@ -21,14 +22,6 @@ from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
 INITIAL_OPACITY = 0.8
-# Standard deviation of a new Gaussian, in texel spacings, along and across the surface: at 0.6
-# neighbours just overlap.
-_TANGENT_SPREAD = 0.6
-_NORMAL_SPREAD = 0.2
-# Where a texel is stretched farther than this its Gaussian is shorter than the texel: a needle
-# would stick out of the head, and the gap closes within a few steps.
-_STRETCH = 4.0
-_LARGEST = 4.0  # medians of the reach of its part's texels
 _JAW_CLOSED = 1e-3  # rad
 _MAX_VIEWS = 24  # that hair is measured in; the first few also give colours
 _COLOR_VIEWS = 8
@@ -109,72 +102,21 @@ def shell_gaussians(
   Returns:
     Gaussians at the texels' points of the shell, as large as the texels are there.
   """
-  face = np.asarray(layout.face)
-  corners = shell[head.faces[face]]
-  points = np.einsum('nk,nkc->nc', np.asarray(layout.barycentric), corners)
   faces = jnp.asarray(head.faces)
   frames = triangle_frames(jnp.asarray(mesh, jnp.float32), faces)
   outer = triangle_frames(jnp.asarray(shell, jnp.float32), faces)
-  local = to_local(jnp.asarray(points, jnp.float32), frames, layout.face)
+  texels = CoverTexels.from_layout(head, layout)
+  points, spacing = cover_texels(texels, jnp.asarray(shell, jnp.float32), outer.rotation)
   turn = matrix_to_quaternion(jnp.einsum('fji,fjk->fik', frames.rotation, outer.rotation))
-  spacing = _texel_spacing(head, layout, corners, np.asarray(outer.rotation)[face])
-  spacing /= np.asarray(frames.scale)[face][:, None]
+  spacing = spacing / frames.scale[layout.face][:, None]
   n = layout.n
   return BoundGaussians(
-    position=local,
+    position=to_local(points, frames, layout.face),
     rotation=turn[layout.face],
-    log_scale=jnp.asarray(np.log(np.maximum(spacing, 1e-3)), jnp.float32),
+    log_scale=jnp.log(jnp.maximum(spacing, 1e-3)),
     opacity_logit=jnp.full(n, logit(jnp.asarray(INITIAL_OPACITY)), jnp.float32),
     color_logit=logit(jnp.asarray(color, jnp.float32), margin=0.02),
   )
-
-
-def _texel_spacing(
-  head: HeadModel, layout: UVLayout, corners: np.ndarray, rotation: np.ndarray
-) -> np.ndarray:
-  """[n, 3] standard deviations that cover a texel, metres, along the axes of its triangle.
-
-  One texel step in u and in v moves the surface point by the columns of J; along an in-plane axis
-  the steps reach √(J Jᵀ).
-  """
-  uv = head.vt.astype(np.float64)[head.ft[np.asarray(layout.face)]]
-  edges_uv = np.stack([uv[:, 1] - uv[:, 0], uv[:, 2] - uv[:, 0]], axis=-1)  # columns
-  edges = np.stack([corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]], axis=-1)
-  determinant = edges_uv[:, 0, 0] * edges_uv[:, 1, 1] - edges_uv[:, 0, 1] * edges_uv[:, 1, 0]
-  safe = np.where(np.abs(determinant) < 1e-14, 1e-14, determinant)
-  inverse = np.stack(
-    [
-      np.stack([edges_uv[:, 1, 1], -edges_uv[:, 0, 1]], axis=-1),
-      np.stack([-edges_uv[:, 1, 0], edges_uv[:, 0, 0]], axis=-1),
-    ],
-    axis=1,
-  )
-  step = np.einsum('nij,njk->nik', edges, inverse / safe[:, None, None]) / layout.resolution
-  reach = np.linalg.norm(np.einsum('nij,nik->njk', rotation, step), axis=-1)
-  tangent = np.minimum(reach, _typical_limits(head, layout, reach)) * _TANGENT_SPREAD
-  across = tangent[:, 0::2]
-  tangent = np.minimum(tangent, _STRETCH * across.min(axis=1, keepdims=True))
-  thin = _NORMAL_SPREAD / _TANGENT_SPREAD * np.minimum(tangent[:, 0], tangent[:, 2])
-  return np.stack([tangent[:, 0], thin, tangent[:, 2]], axis=1)
-
-
-def _typical_limits(
-  head: HeadModel, layout: UVLayout, reach: Float[np.ndarray, 'n 3']
-) -> Float[np.ndarray, 'n 1']:
-  """Largest reach of each texel: a few medians of its part of the mesh.
-
-  The few texels on the back of an eyeball would make discs larger than the ball.
-  """
-  part = _parts(head)[head.faces[np.asarray(layout.face)][:, 0]]
-  medians = {index: np.median(reach[part == index][:, 0::2]) for index in np.unique(part)}
-  return _LARGEST * np.array([medians[index] for index in part])[:, None]
-
-
-def _parts(head: HeadModel) -> Int[np.ndarray, ' v']:
-  """[v] number of the part of the surface each vertex belongs to."""
-  if head.components is None:
-    return np.zeros(len(head.v_template), int)
-  return np.asarray(head.components, int)
 
 
 def _choose_views(capture: Capture, positions: np.ndarray, reference: int) -> np.ndarray:
@@ -244,7 +186,7 @@ def _look(
   facing = np.clip(-np.sum((normal @ view[:3, :3].T) * ray, axis=1), 0.0, 1.0)
   mesh = vertices @ view[:3, :3].T + view[:3, 3]
   mesh_pixels = mesh[:, :2] / np.maximum(mesh[:, 2:], 1e-6) * [fx, fy] + [cx, cy]
-  part = _parts(head)
+  part = mesh_parts(head)
   visible = visible_points(
     in_camera,
     np.stack([x, y], axis=1),

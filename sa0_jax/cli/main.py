@@ -27,6 +27,7 @@ COMMANDS = (
   'refine',
   'render',
   'evaluate',
+  'ablate',
   'view',
   'drive',
   'export',

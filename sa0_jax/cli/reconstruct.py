@@ -22,8 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     help='make an avatar of one to four portraits',
     description='Makes an avatar of frames of a capture, or of one to four images of one person, '
     'which are tracked first, in one forward pass of a trained generator.',
-    epilog='example: sa0 reconstruct subject/ --sources 0,40 --checkpoint generator.npz '
-    '--out subject.sa0',
+    epilog='example: sa0 reconstruct portrait.jpg --out subject.sa0',
     allow_abbrev=False,
   )
   parser.add_argument(
@@ -40,14 +39,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--checkpoint',
     metavar='FILE',
     type=pathlib.Path,
-    required=True,
-    help='generator file, as training writes it',
+    help='generator file, as training writes it (default: the small one that comes along)',
   )
   parser.add_argument(
     '--sources',
     metavar='N,N',
     type=_positions,
     help='which frames of the capture, counted from 0 (default: the first)',
+  )
+  parser.add_argument(
+    '--uv-size',
+    metavar='TEXELS',
+    type=int,
+    help="side of the UV image the Gaussians lie on, the network's or more: more and smaller "
+    'Gaussians',
   )
   parser.add_argument(
     '--head', default='procedural', help='head model that images are tracked with'
@@ -81,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     capture = _track(args.inputs, args.head)
     sources = tuple(range(len(capture)))
   begin = time.perf_counter()
-  avatar = reconstruct(capture, sources, generator)
+  avatar = reconstruct(capture, sources, generator, uv_size=args.uv_size)
   seconds = time.perf_counter() - begin
   avatar.save(args.out)
   report = {

@@ -10,11 +10,10 @@ import numpy as np
 
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture
-from sa0_jax.capture.frames import load_frames
 from sa0_jax.evaluate.scoring import Person
 from sa0_jax.generator.checkpoint import load_generator
 from sa0_jax.generator.generator import Rig, encode
-from sa0_jax.generator.sources import pack_sources
+from sa0_jax.generator.sources import load_sources
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
 
@@ -80,12 +79,11 @@ class GeneratorModel:
     """
     if capture.head_name not in self._rigs:
       head = load_head(capture.head_name)
-      self._rigs[capture.head_name] = Rig.from_head(head, self._generator.config.uv_size)
+      config = self._generator.config
+      self._rigs[capture.head_name] = Rig.from_head(head, config, config.avatar_uv_size)
     rig = self._rigs[capture.head_name]
-    chosen = capture.select(np.array(sources))
-    frames = load_frames(chosen, rig.head, self._generator.config.image_size)
-    packed = pack_sources(frames, range(len(sources)))
-    identity = encode(self._generator, packed, rig.arrays.uv)
+    packed = load_sources(capture, sources, rig, self._generator.config)
+    identity = encode(self._generator, packed, rig.arrays)
     known = (self._generator, identity, rig.arrays.rest)
     person = Person(None, known, rig.arrays.faces, rig.arrays.uv.layout.face)
     return Prepared(person, np.asarray(capture.codes.shape), rig.head)

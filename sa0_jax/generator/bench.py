@@ -65,7 +65,7 @@ def measure(bench: GeneratorBench) -> dict[str, Any]:
   """
   config = bench.generator
   head = load_head()
-  arrays = Rig.from_head(head, config.uv_size).arrays
+  arrays = Rig.from_head(head, config).arrays
   generator = Generator(config, rngs=nnx.Rngs(0))
   sources = example_sources(config, head, 1, bench.sources)
   camera = jax.tree.map(lambda leaf: leaf[0], example_cameras(head, 1, config.image_size))
@@ -82,9 +82,9 @@ def measure(bench: GeneratorBench) -> dict[str, Any]:
     raster = grown
     output = render(*scene, raster=raster)
     grown = grow_capacity(raster, output.overflowed, output.num_instances)
-  identity = encode(generator, sources, arrays.uv)
+  identity = encode(generator, sources, arrays)
   parts = {
-    'encode': functools.partial(encode, generator, sources, arrays.uv),
+    'encode': functools.partial(encode, generator, sources, arrays),
     'decode': functools.partial(decode_frontal, generator, identity, codes, arrays.rest),
     'forward': functools.partial(_forward, generator, sources, codes, arrays),
     'render': functools.partial(render, *scene, raster=raster),
@@ -111,7 +111,7 @@ def measure(bench: GeneratorBench) -> dict[str, Any]:
 def _forward(
   generator: Generator, sources: Sources, codes: HeadCodes, arrays: RigArrays
 ) -> BoundGaussians:
-  return decode_frontal(generator, encode(generator, sources, arrays.uv), codes, arrays.rest)
+  return decode_frontal(generator, encode(generator, sources, arrays), codes, arrays.rest)
 
 
 @functools.partial(jax.jit, static_argnames=('raster', 'implementation'))

@@ -15,6 +15,7 @@ from sa0_jax.avatar.activations import POSITION_BOUND, logit, soft_bound_positio
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.initialize import INITIAL_OPACITY, shell_gaussians
 from sa0_jax.generator.initializers import normal
+from sa0_jax.geometry.rotations import quaternion_multiply
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 from sa0_jax.precision import precision_of
@@ -205,15 +206,17 @@ def geometry(
 
 
 class RestGaussians(NamedTuple):
-  """Gaussians that lie on the neutral mesh and cover their texels, in triangle units.
+  """Gaussians that lie on the neutral mesh, or on the hair over it, and cover their texels.
 
   Attributes:
-    position: [n, 3] the texel's point in its triangle's frame.
+    position: [n, 3] the texel's point in its triangle's frame, triangle units.
     log_scale: [n, 3] of Gaussians that just overlap their neighbours.
+    rotation: [n, 4] from the triangle's frame to theirs (w, x, y, z); None for no rotation.
   """
 
-  position: Float[Array, 'n 3']
-  log_scale: Float[Array, 'n 3']
+  position: Float[Array, '*batch n 3']
+  log_scale: Float[Array, '*batch n 3']
+  rotation: Float[Array, '*batch n 4'] | None = None
 
 
 def rest_gaussians(head: HeadModel, layout: UVLayout) -> RestGaussians:
@@ -244,9 +247,12 @@ def to_bound_gaussians(
     raise ValueError(f'to_bound_gaussians: position_bound must be positive, got {position_bound}')
   identity = jnp.asarray([1.0, 0.0, 0.0, 0.0], decoded.rotation.dtype)
   opacity = jnp.asarray(INITIAL_OPACITY, decoded.opacity_logit.dtype)
+  rotation = identity + decoded.rotation
+  if rest.rotation is not None:
+    rotation = quaternion_multiply(rest.rotation, rotation)
   return BoundGaussians(
     position=soft_bound_position(rest.position + decoded.position, position_bound),
-    rotation=identity + decoded.rotation,
+    rotation=rotation,
     log_scale=rest.log_scale + decoded.log_scale,
     opacity_logit=logit(opacity) + decoded.opacity_logit,
     color_logit=decoded.color_logit,

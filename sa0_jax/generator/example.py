@@ -30,4 +30,5 @@ def example_sources(config: GeneratorConfig, head: HeadModel, people: int, count
     vertices=jnp.broadcast_to(head.v_template, (people, count, *head.v_template.shape)),
     camera=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (people, *leaf.shape)), camera),
     mask=jnp.ones((people, count), bool),
+    matte=jnp.full((people, count, size, size), 255, jnp.uint8),
   )

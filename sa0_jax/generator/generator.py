@@ -1,7 +1,7 @@
 """The feed-forward generator: one to four portraits in, an animatable avatar out (METHOD §4).
 
     generator = Generator(config, rngs=nnx.Rngs(0))
-    identity = generator.encode(sources, arrays.uv)          # once per person
+    identity = generator.encode(sources, arrays)             # once per person
     decoded = generator.decode(identity, view, codes, arrays.rest)  # per frame
     avatar = bake(generator, identity, rig, shape)           # what users keep
 
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from sa0_kernels import Camera
 
 from sa0_jax.avatar.activations import POSITION_BOUND
@@ -32,15 +32,27 @@ from sa0_jax.generator.decoder import (
   view_encoding,
 )
 from sa0_jax.generator.dpt import DptConfig, DptHead
+from sa0_jax.generator.hair_shell import HairShell, measure, raised, rest_on_shell
 from sa0_jax.generator.pool import AttentionPool, AttentionPoolConfig, mean_pool
 from sa0_jax.generator.residual import Residual, ResidualConfig, ResidualHead
 from sa0_jax.generator.style_unet import StyleUNet, StyleUNetConfig
-from sa0_jax.generator.uv_warp import SourceMaps, UVArrays, VisibilityConfig, barycentric_warp
+from sa0_jax.generator.uv_warp import (
+  SourceMaps,
+  UVArrays,
+  VisibilityConfig,
+  barycentric_warp,
+  fill_unseen,
+  project_points,
+  sample_image,
+  texel_points,
+)
 from sa0_jax.generator.vit import VIT_PRESETS, Vit, VitConfig
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
 MAX_SOURCES = 4
+_WITHIN = 0.9 * 255.0  # of the matte: less is mixed with what lies behind the head
+_UNSEEN = 0.5  # the colour of someone of whom nothing is seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +66,18 @@ class GeneratorConfig:
     decoder: the five heads.
     residual: corrections by the target frame's codes.
     use_residual: without, there are none (the ablation).
-    uv_size: side of the UV image; the number of Gaussians follows from it.
+    uv_size: side of the UV image the Gaussians lie on; their number follows from it. More than
+      `unet.size` (ours) decodes several Gaussians from each texel of the network, with their own
+      colours.
+    avatar_uv_size: side of the UV image of finished avatars, where they are to have more Gaussians
+      than in training; None for `uv_size`.
     image_size: side of the source images, px.
     pool: 'mean' of the sources, or 'attention' (the ablation).
-    visibility: weigh sources by a depth test; the paper does not.
+    visibility: take of each source only the texels it sees, by a depth test, and tell the UV
+      network which they are, in one more channel; what no source sees starts with the colours
+      seen around it. The paper samples hidden texels, too.
+    hair_shell: Gaussians start on the hair that the sources' mattes show instead of on the scalp
+      under it, and look there for their colours (`hair_shell`); ours.
     position_bound: local positions stay within ± this, triangle units.
     dtype: of products, 'float32' or 'bfloat16'; parameters and geometry are float32.
   """
@@ -69,9 +89,11 @@ class GeneratorConfig:
   residual: ResidualConfig = dataclasses.field(default_factory=ResidualConfig)
   use_residual: bool = True
   uv_size: int = 256
+  avatar_uv_size: int | None = None
   image_size: int = 512
   pool: Literal['mean', 'attention'] = 'mean'
   visibility: bool = False
+  hair_shell: bool = False
   position_bound: float = POSITION_BOUND
   dtype: Literal['float32', 'bfloat16'] = 'float32'
 
@@ -85,15 +107,24 @@ class GeneratorConfig:
         f'GeneratorConfig: image_size must be a multiple of the patch size '
         f'{self.encoder.patch_size}, got {self.image_size}'
       )
+    if self.uv_size < self.unet.size:
+      raise ValueError(
+        f'GeneratorConfig: uv_size must be unet.size = {self.unet.size} or more, got {self.uv_size}'
+      )
+    if self.avatar_uv_size is not None and self.avatar_uv_size < self.unet.size:
+      raise ValueError(
+        f'GeneratorConfig: avatar_uv_size must be unet.size = {self.unet.size} or more, got '
+        f'{self.avatar_uv_size}'
+      )
     features = self.unet.out_channels
+    # The warp brings colours beside the features.
+    beside = 4 if self.visibility else 3
     for name, value, other, expected in (
-      ('unet.size', self.unet.size, 'uv_size', self.uv_size),
-      # The warp brings colours beside the features.
       (
         'unet.in_channels',
         self.unet.in_channels,
-        'dpt.out_channels + 3',
-        self.dpt.out_channels + 3,
+        f'dpt.out_channels + {beside}',
+        self.dpt.out_channels + beside,
       ),
       ('decoder.channels', self.decoder.channels, 'unet.out_channels', features),
       ('residual.channels', self.residual.channels, 'unet.out_channels', features),
@@ -111,11 +142,13 @@ class RigArrays(NamedTuple):
     uv: its valid texels.
     rest: where Gaussians lie by default.
     faces: [f, 3] triangles of the mesh.
+    shell: for measuring hair, where the configuration asks for it.
   """
 
   uv: UVArrays
   rest: RestGaussians
   faces: Int[Array, 'f 3']
+  shell: HairShell | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,15 +164,27 @@ class Rig:
   arrays: RigArrays
 
   @classmethod
-  def from_head(cls, head: HeadModel, uv_size: int) -> 'Rig':
-    """Lays out a head's UV unwrap.
+  def from_head(cls, head: HeadModel, config: GeneratorConfig, uv_size: int | None = None) -> 'Rig':
+    """Lays out a head's UV unwrap for a network.
+
+    Args:
+      head: a model with UV.
+      config: the network's.
+      uv_size: side of the UV image the Gaussians lie on; None for the configuration's.
 
     Raises:
-      ValueError: the head has no UV.
+      ValueError: the head has no UV, or the UV image is smaller than the network's.
     """
+    uv_size = config.uv_size if uv_size is None else uv_size
+    if uv_size < config.unet.size:
+      raise ValueError(
+        f'the UV image must be {config.unet.size} texels or more for this generator, got {uv_size}'
+      )
     layout = UVLayout.from_head(head, uv_size)
-    uv, rest = UVArrays.from_layout(layout, head), rest_gaussians(head, layout)
-    return cls(head, RigArrays(uv, rest, jnp.asarray(head.faces)))
+    uv = UVArrays.from_layout(layout, head, config.unet.size)
+    rest = rest_gaussians(head, layout)
+    shell = HairShell.from_head(head, layout) if config.hair_shell else None
+    return cls(head, RigArrays(uv, rest, jnp.asarray(head.faces), shell))
 
 
 class Sources(NamedTuple):
@@ -150,12 +195,26 @@ class Sources(NamedTuple):
     vertices: [b, k, v, 3] each frame's posed mesh, metres, world.
     camera: [b, k] cameras of these images.
     mask: [b, k] False for padding, whose other entries may be anything finite.
+    colors: the same images with more pixels, to take the Gaussians' colours from; None takes them
+      from `image`, as training does.
+    matte: [b, k, h, w] 255 where the pixel belongs to the head; `hair_shell` needs it, and with
+      `visibility` only what lies within it is seen.
   """
 
   image: Float[Array, 'b k s s 3']
   vertices: Float[Array, 'b k v 3']
   camera: Camera
   mask: Bool[Array, 'b k']
+  colors: Float[Array, 'b k h w 3'] | None = None
+  matte: UInt8[Array, 'b k h2 w2'] | None = None
+
+
+class _Warped(NamedTuple):
+  """Sources of b people on a UV image of r texels a side."""
+
+  features: Float[Array, 'b k r r c']
+  rgb: Float[Array, 'b k r r 3']
+  seen: Float[Array, 'b k r r 1'] | None
 
 
 class Identity(NamedTuple):
@@ -163,11 +222,13 @@ class Identity(NamedTuple):
 
   Attributes:
     features: [b, n, c] UV features of the valid texels.
-    rgb: [b, n, 3] mean colour of the sources there.
+    rgb: [b, n, 3] mean colour of the sources there, of those that see it with `visibility`.
+    rest: [b, n] where this person's Gaussians lie by default; None where everyone's do.
   """
 
   features: Float[Array, 'b n c']
   rgb: Float[Array, 'b n 3']
+  rest: RestGaussians | None = None
 
 
 class Decoded(NamedTuple):
@@ -205,42 +266,68 @@ class Generator(nnx.Module):
       self.residual = ResidualHead(config.residual, rngs=rngs)
     self.config = config
 
-  def encode(self, sources: Sources, uv: UVArrays, key: Key[Array, ' b'] | None = None) -> Identity:
+  def encode(
+    self, sources: Sources, rig: RigArrays, key: Key[Array, ' b'] | None = None
+  ) -> Identity:
     """Looks at the portraits.
 
     Args:
       sources: of b people.
-      uv: the valid texels, at `config.uv_size`.
+      rig: their head, from a `Rig` for this network.
       key: each person's, for the UV network's noise where its config asks for some.
 
     Raises:
       ValueError: sizes other than the configuration's, or no or too many sources.
     """
-    self._check(sources, uv)
+    self._check(sources, rig)
+    uv, rest = rig.uv, None
+    if rig.shell is not None and sources.matte is not None:
+      with jax.named_scope('hair_shell'):
+        sources, rest = _on_shell(rig.shell, sources, sources.matte)
     batch, count = sources.mask.shape
     flat = jax.tree.map(lambda a: jnp.reshape(a, (batch * count, *a.shape[2:])), sources)
     with jax.named_scope('encoder'):
       seen = self.encoder(flat.image)
     with jax.named_scope('dpt'):
       dense = self.dpt(seen.maps, seen.cls, flat.image)
-    test = VisibilityConfig() if self.config.visibility else None
-    maps = SourceMaps(dense, flat.image.astype(dense.dtype))
+    network, colors = uv.network, flat.image if flat.colors is None else flat.colors
     with jax.named_scope('warp'):
-      warped = barycentric_warp(maps, flat.vertices, flat.camera, uv, test)
-    both = jnp.concatenate([warped.features, warped.rgb], axis=-1)
-    both = both.reshape(batch, count, *both.shape[1:])
-    rgb = uv.layout.from_image(warped.rgb.astype(jnp.float32))
-    rgb = rgb.reshape(batch, count, *rgb.shape[1:])
+      maps = SourceMaps(dense, flat.image.astype(dense.dtype))
+      both = self._warp(maps, flat, network, sources.mask)
+      if network is uv and flat.colors is None:
+        own = both
+      else:
+        own = self._warp(SourceMaps(colors[..., :0], colors), flat, uv, sources.mask)
     cls = seen.cls.reshape(batch, count, -1)
-    if warped.visibility is not None:
-      seen_by = warped.visibility.reshape(batch, count, *warped.visibility.shape[1:])
-      share = visible_share(seen_by, sources.mask)
-      both = both * share[..., None].astype(both.dtype)
-      rgb = rgb * uv.layout.from_image(share[..., None])
-    pooled, style = self._pool(both, cls, sources.mask)
+    channels = [both.features, both.rgb]
+    if both.seen is not None:
+      channels.append(both.seen.astype(dense.dtype))
+    pooled, style = self._pool(jnp.concatenate(channels, axis=-1), cls, sources.mask)
     with jax.named_scope('unet'):
-      grid = self.unet(pooled, style, uv.valid, key)
-    return Identity(uv.layout.from_image(grid), mean_pool(rgb, sources.mask))
+      grid = self.unet(pooled, style, network.valid, key)
+    features = uv.spread(network.layout.from_image(grid))
+    rgb = mean_pool(own.rgb.astype(jnp.float32), sources.mask)
+    if own.seen is not None:
+      rgb = fill_unseen(rgb, mean_pool(own.seen, sources.mask)[..., 0] > 0.0, _UNSEEN)
+    return Identity(features, uv.layout.from_image(rgb), rest)
+
+  def _warp(
+    self, maps: SourceMaps, flat: Sources, uv: UVArrays, mask: Bool[Array, 'b k']
+  ) -> '_Warped':
+    """Sources on a UV image, weighed by who sees what where the configuration asks for it."""
+    test = VisibilityConfig() if self.config.visibility else None
+    warped = barycentric_warp(maps, flat.vertices, flat.camera, uv, test)
+    features, rgb = (a.reshape(*mask.shape, *a.shape[1:]) for a in warped[:2])
+    if warped.visibility is None:
+      return _Warped(features, rgb, None)
+    visibility = warped.visibility
+    if flat.matte is not None:
+      visibility = visibility * _within(flat, flat.matte, uv)
+    seen = visibility.reshape(*mask.shape, *visibility.shape[1:])
+    share = visible_share(seen, mask)[..., None]
+    return _Warped(
+      features * share.astype(features.dtype), rgb * share.astype(rgb.dtype), seen[..., None]
+    )
 
   def decode(
     self,
@@ -255,8 +342,9 @@ class Generator(nnx.Module):
       identity: from `encode`.
       view: `optical_axis` of the target cameras, unit vectors in world coordinates.
       codes: of the target frames, [b]; the shape code plays no part.
-      rest: where Gaussians lie by default, from `rest_gaussians`.
+      rest: where Gaussians lie by default, from `rest_gaussians`; the identity's own come before.
     """
+    rest = rest if identity.rest is None else identity.rest
     with jax.named_scope('decoder'):
       maps = self.decoder(identity.features, view_encoding(view), identity.rgb)
     with jax.named_scope('residual'):
@@ -275,7 +363,7 @@ class Generator(nnx.Module):
       return mean_pool(uv, mask), mean_pool(cls, mask)
     return self.pool_uv(uv, mask), self.pool_cls(cls, mask)
 
-  def _check(self, sources: Sources, uv: UVArrays) -> None:
+  def _check(self, sources: Sources, rig: RigArrays) -> None:
     count, size = sources.mask.shape[1], self.config.image_size
     if not 1 <= count <= MAX_SOURCES:
       raise ValueError(f'Generator: 1 to {MAX_SOURCES} sources, got {count}')
@@ -284,11 +372,45 @@ class Generator(nnx.Module):
         f'Generator: source images are {sources.image.shape[3]} x {sources.image.shape[2]} px, '
         f'this generator takes {size} x {size}'
       )
-    if uv.layout.resolution != self.config.uv_size:
+    if self.config.hair_shell and (rig.shell is None or sources.matte is None):
       raise ValueError(
-        f'Generator: the UV layout is of {uv.layout.resolution} texels, this generator of '
-        f'{self.config.uv_size}'
+        'Generator: this generator measures hair: it needs the mattes of the sources, and a rig '
+        'made by Rig.from_head for its configuration'
       )
+    if rig.uv.network.layout.resolution != self.config.unet.size:
+      raise ValueError(
+        f'Generator: the UV image is of {rig.uv.network.layout.resolution} texels, this network of '
+        f'{self.config.unet.size}'
+      )
+
+
+def _within(flat: Sources, mattes: UInt8[Array, 'k h w'], uv: UVArrays) -> Float[Array, 'k r r']:
+  """1 where a texel lies within a source's matte, on the UV image."""
+
+  def one(vertices: Array, camera: Camera, matte: Array) -> Array:
+    place = project_points(texel_points(vertices, uv), camera).place
+    return sample_image(matte[..., None].astype(jnp.float32), place) > _WITHIN
+
+  inside = jax.vmap(one)(flat.vertices, flat.camera, mattes)
+  return uv.layout.to_image(jax.lax.stop_gradient(inside).astype(jnp.float32))[..., 0]
+
+
+def _on_shell(
+  shell: HairShell, sources: Sources, mattes: UInt8[Array, 'b k h w']
+) -> tuple[Sources, RestGaussians]:
+  """Sources whose meshes wear their hair, and where the Gaussians on it lie; no gradients."""
+
+  def one(
+    vertices: Array, camera: Camera, matte: Array, mask: Array
+  ) -> tuple[Array, RestGaussians]:
+    vertices = jax.lax.stop_gradient(vertices)
+    thickness = measure(shell, vertices, camera, matte.astype(jnp.float32) / 255.0, mask)
+    worn = jax.vmap(lambda mesh: raised(shell, mesh, thickness))(vertices)
+    # The first source is never padding.
+    return worn, rest_on_shell(shell, thickness, vertices[0])
+
+  worn, rest = jax.vmap(one)(sources.vertices, sources.camera, mattes, sources.mask)
+  return sources._replace(vertices=worn), jax.lax.stop_gradient(rest)
 
 
 def visible_share(
@@ -296,11 +418,10 @@ def visible_share(
 ) -> Float[Array, 'b k rows columns']:
   """Weights that turn a mean over the sources into one over those that see a texel.
 
-  Where none does, all count as without the test; the mean of the weights over the sources is 1.
+  Where none does all are zero; elsewhere the mean of the weights over the sources is 1.
   """
   there = mask[:, :, None, None].astype(jnp.float32)
   seen = visibility * there
-  seen = jnp.where(jnp.sum(seen, axis=1, keepdims=True) > 0, seen, there)
   count, total = jnp.sum(there, axis=1), jnp.sum(seen, axis=1)
   return seen * (count / jnp.maximum(total, 1.0))[:, None]
 
@@ -310,9 +431,9 @@ FRONTAL_VIEW = (0.0, 0.0, -1.0)
 
 
 @jax.jit
-def encode(generator: Generator, sources: Sources, uv: UVArrays) -> Identity:
+def encode(generator: Generator, sources: Sources, rig: RigArrays) -> Identity:
   """`Generator.encode`, compiled."""
-  return generator.encode(sources, uv)
+  return generator.encode(sources, rig)
 
 
 @jax.jit

@@ -6,8 +6,37 @@ import jax.numpy as jnp
 import numpy as np
 from sa0_kernels import Camera
 
-from sa0_jax.capture.frames import FrameArrays, over_black
-from sa0_jax.generator.generator import MAX_SOURCES, Sources
+from sa0_jax.capture.capture import Capture
+from sa0_jax.capture.frames import FrameArrays, load_frames, over_black
+from sa0_jax.generator.generator import MAX_SOURCES, GeneratorConfig, Rig, Sources
+
+# Pixels of the images colours are taken from for each texel along a side: a face fills about half
+# of its image and of the UV image, and more would alias.
+_PIXELS_PER_TEXEL = 2
+
+
+def load_sources(
+  capture: Capture, positions: Sequence[int], rig: Rig, config: GeneratorConfig
+) -> Sources:
+  """Frames of a capture as a generator's input, colours from as many pixels as texels can show.
+
+  Args:
+    capture: square frames of one person.
+    positions: which of them, 1 to 4, all different.
+    rig: the head and the texels of the Gaussians.
+    config: the generator's.
+
+  Raises:
+    ValueError: sources, head model or frames do not fit.
+  """
+  chosen = check_positions(positions, len(capture))
+  selected = capture.select(np.array(chosen))
+  packed = pack_sources(load_frames(selected, rig.head, config.image_size), range(len(chosen)))
+  size = min(selected.width, _PIXELS_PER_TEXEL * rig.arrays.uv.layout.resolution)
+  if size <= config.image_size:
+    return packed
+  sharp = pack_sources(load_frames(selected, rig.head, size), range(len(chosen)))
+  return packed._replace(colors=sharp.image)
 
 
 def pack_sources(frames: FrameArrays, positions: Sequence[int]) -> Sources:
@@ -29,6 +58,7 @@ def pack_sources(frames: FrameArrays, positions: Sequence[int]) -> Sources:
     vertices=frames.vertices[rows][None],
     camera=Camera(frames.world_to_camera[rows][None], frames.intrinsics[rows][None], width, height),
     mask=(jnp.arange(MAX_SOURCES) < len(positions))[None],
+    matte=frames.mattes[rows][None],
   )
 
 

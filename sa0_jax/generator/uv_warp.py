@@ -28,14 +28,24 @@ class UVArrays:
   Attributes:
     layout: the valid texels Ω; `layout.from_image` gathers them, `layout.to_image` puts them back.
     corner: [n, 3] vertices of each texel's triangle.
+    coarse: where the network's UV image has fewer texels than there are Gaussians: that image, and
+      how values come from there; None where both are the same.
   """
 
   layout: UVLayout
   corner: Int[Array, 'n 3']
+  coarse: 'CoarseTexels | None' = None
 
   @classmethod
-  def from_layout(cls, layout: UVLayout, head: HeadModel) -> 'UVArrays':
+  def from_layout(
+    cls, layout: UVLayout, head: HeadModel, network_size: int | None = None
+  ) -> 'UVArrays':
     """Looks up the corners of the texels' triangles.
+
+    Args:
+      layout: one texel a Gaussian.
+      head: whose UV it lays out.
+      network_size: side of the network's UV image; None for the layout's own.
 
     Raises:
       ValueError: the layout is not of this head's mesh.
@@ -46,13 +56,73 @@ class UVArrays:
         f'UVArrays: the layout names triangle {face.max()}, head {head.name!r} has '
         f'{len(head.faces)}: make the layout with UVLayout.from_head of the same head'
       )
+    coarse = None
+    if network_size not in (None, layout.resolution):
+      coarse = _coarse_texels(layout, UVLayout.from_head(head, network_size), head)
     with jax.ensure_compile_time_eval():
-      return cls(layout, jnp.asarray(head.faces[face], jnp.int32))
+      return cls(layout, jnp.asarray(head.faces[face], jnp.int32), coarse)
+
+  @property
+  def network(self) -> 'UVArrays':
+    """The texels of the network's UV image."""
+    return self if self.coarse is None else self.coarse.uv
+
+  def spread(self, values: Float[Array, '*batch m c']) -> Float[Array, '*batch n c']:
+    """From the network's texels to the Gaussians', bilinear in UV."""
+    if self.coarse is None:
+      return values
+    taps = values[..., self.coarse.index, :]
+    return jnp.sum(taps * self.coarse.weight[..., None], axis=-2)
 
   @property
   def valid(self) -> Bool[Array, 'r r']:
     """Which texels of the UV image belong to Ω."""
     return self.layout.to_image(jnp.ones((self.layout.n, 1)))[..., 0] > 0
+
+
+@pytree.register
+@dataclasses.dataclass(frozen=True)
+class CoarseTexels:
+  """The m texels of a smaller UV image, and what each of n texels takes of them.
+
+  Attributes:
+    uv: the smaller image's.
+    index: [n, 4] which of its texels.
+    weight: [n, 4] how much of each; they sum to 1.
+  """
+
+  uv: UVArrays
+  index: Int[Array, 'n 4']
+  weight: Float[Array, 'n 4']
+
+
+def _coarse_texels(layout: UVLayout, small: UVLayout, head: HeadModel) -> CoarseTexels:
+  """Bilinear taps on the valid texels; the nearest one where none of the four is valid."""
+  from scipy.spatial import cKDTree  # here: importing it takes longer than the rest
+
+  texel = np.asarray(small.texel)
+  ids = np.full((small.resolution + 2,) * 2, -1)
+  ids[texel[:, 0] + 1, texel[:, 1] + 1] = np.arange(small.n)
+  place = (np.asarray(layout.texel) + 0.5) * (small.resolution / layout.resolution) - 0.5
+  low = np.floor(place).astype(int)
+  share = place - low
+  steps = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+  at = low[:, None] + 1 + steps
+  index = ids[at[..., 0], at[..., 1]]
+  weight = np.where(steps, share[:, None], 1.0 - share[:, None]).prod(axis=-1)
+  weight = np.where(index >= 0, weight, 0.0)
+  index = np.maximum(index, 0)
+  lost = weight.sum(axis=1) < 1e-6
+  if lost.any():
+    index[lost, 0] = cKDTree(texel).query(place[lost])[1]
+    weight[lost] = [1.0, 0.0, 0.0, 0.0]
+  weight /= weight.sum(axis=1, keepdims=True)
+  with jax.ensure_compile_time_eval():
+    return CoarseTexels(
+      UVArrays.from_layout(small, head),
+      jnp.asarray(index, jnp.int32),
+      jnp.asarray(weight, jnp.float32),
+    )
 
 
 class SourceMaps(NamedTuple):
@@ -109,8 +179,8 @@ class VisibilityConfig:
       )
 
 
-class _View(NamedTuple):
-  """Texels as one camera sees them.
+class View(NamedTuple):
+  """Points as one camera sees them.
 
   Attributes:
     points: [n, 3] camera space, metres.
@@ -191,9 +261,9 @@ def _warp(
   visibility: VisibilityConfig | None,
 ) -> WarpedMaps:
   """`barycentric_warp` of one source, without the leading axis."""
-  view = _project(texel_points(vertices, uv), camera)
+  view = project_points(texel_points(vertices, uv), camera)
   features, rgb = (
-    uv.layout.to_image(jnp.where(view.inside[:, None], _sample(image, view.place), 0.0))
+    uv.layout.to_image(jnp.where(view.inside[:, None], sample_image(image, view.place), 0.0))
     for image in maps
   )
   if visibility is None:
@@ -210,7 +280,7 @@ def _rotate(vectors: Float[Array, 'n 3'], camera: Camera) -> Float[Array, 'n 3']
   return jnp.sum(vectors[:, None] * camera.world_to_camera[:3, :3], axis=-1)
 
 
-def _project(points: Float[Array, 'n 3'], camera: Camera) -> _View:
+def project_points(points: Float[Array, 'n 3'], camera: Camera) -> View:
   """Projects world points."""
   seen = _rotate(points, camera) + camera.world_to_camera[:3, 3]
   front = seen[:, 2] > _NEAR
@@ -219,10 +289,46 @@ def _project(points: Float[Array, 'n 3'], camera: Camera) -> _View:
   focal, centre = jnp.split(jnp.asarray(camera.intrinsics), 2)
   place = (focal * slope + centre) / size
   inside = front & ((place >= 0.0) & (place <= 1.0)).all(axis=-1)
-  return _View(seen, place, inside)
+  return View(seen, place, inside)
 
 
-def _sample(image: Float[Array, 'h w c'], place: Float[Array, 'n 2']) -> Float[Array, 'n c']:
+def fill_unseen(
+  image: Float[Array, 'b r r c'], seen: Bool[Array, 'b r r'], unknown: float
+) -> Float[Array, 'b r r c']:
+  """What is not seen takes what is seen around it in the UV image.
+
+  Means over squares of 2, 4, 8, … texels, of those that are seen; each texel takes the smallest
+  square's that has any, with steps between squares smoothed out.
+
+  Args:
+    image: values.
+    seen: where they count.
+    unknown: the value where nothing is seen at all.
+  """
+  weight = seen[..., None].astype(jnp.float32)
+  value = image.astype(jnp.float32) * weight
+  if image.shape[1] == 1:
+    filled = value + (1.0 - weight) * unknown
+  else:
+    odd = image.shape[1] % 2
+    pads = ((0, 0), (0, odd), (0, odd), (0, 0))
+    total, count = (_sum_squares(jnp.pad(a, pads)) for a in (value, weight))
+    below = fill_unseen(total / jnp.maximum(count, 1.0), count[..., 0] > 0.0, unknown)
+    size = image.shape[1]
+    larger = jax.image.resize(
+      below, (*below.shape[:1], *(2 * s for s in below.shape[1:3]), below.shape[3]), 'linear'
+    )
+    filled = value + (1.0 - weight) * larger[:, :size, :size]
+  return filled.astype(image.dtype)
+
+
+def _sum_squares(x: Float[Array, 'b r r c']) -> Float[Array, 'b h h c']:
+  """Sums of squares of 2 × 2."""
+  x = x[:, 0::2] + x[:, 1::2]
+  return x[:, :, 0::2] + x[:, :, 1::2]
+
+
+def sample_image(image: Float[Array, 'h w c'], place: Float[Array, 'n 2']) -> Float[Array, 'n c']:
   """Bilinear samples at fractions of the image's size, summed in float32; border kept."""
   height, width, channels = image.shape
   x = jnp.clip(place[:, 0] * width - 0.5, 0.0, width - 1.0)
@@ -248,7 +354,7 @@ def _face_normals(vertices: Float[Array, 'v 3'], uv: UVArrays) -> Float[Array, '
 
 
 def _visible(
-  view: _View,
+  view: View,
   normals: Float[Array, 'n 3'],
   camera: Camera,
   config: VisibilityConfig,

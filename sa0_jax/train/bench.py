@@ -67,7 +67,7 @@ def measure(bench: TrainBench) -> dict[str, Any]:
   phase, mesh = Phase(bench.phase, settings, 0), parallel.make_mesh(fsdp=config.fsdp)
   trainer, head = make_trainer(config, phase, mesh), load_head()
   whole = parallel.replicated(mesh)
-  rig = jax.device_put(Rig.from_head(head, config.generator.uv_size).arrays, whole)
+  rig = jax.device_put(Rig.from_head(head, config.generator).arrays, whole)
   lpips = jax.device_put(zero_lpips(), whole) if settings.objective.weights.lpips else None
   batches = _batches(config, phase, mesh)
   begin = time.perf_counter()

@@ -28,5 +28,6 @@ def example_batch(config: GeneratorConfig, head: HeadModel, count: int) -> Batch
     camera=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape[1:])), camera),
     codes=codes,
     box=jnp.broadcast_to(jnp.asarray([0.25, 0.25, 0.75, 0.75]) * size, (count, 4)),
+    matte=jnp.full((count, size, size), 255, jnp.uint8),
   )
   return Batch(sources, targets)

@@ -62,6 +62,7 @@ def to_batch(frames: Any, head: HeadArrays) -> Batch:
       vertices=vertices[:, sources],
       camera=_cameras(frames.camera, sources),
       mask=frames.mask,
+      matte=frames.mattes[:, sources],
     ),
     Targets(
       image=image[:, target],
@@ -69,6 +70,7 @@ def to_batch(frames: Any, head: HeadArrays) -> Batch:
       camera=_cameras(frames.camera, target),
       codes=jax.tree.map(lambda leaf: leaf[:, target], frames.codes),
       box=frames.face_box[:, target],
+      matte=frames.mattes[:, target],
     ),
   )
 

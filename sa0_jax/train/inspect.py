@@ -196,7 +196,7 @@ def _shapes(config: TrainConfig, phase: Phase) -> tuple[Batch, RigArrays]:
   head = load_head()
   return (
     jax.eval_shape(lambda: example_batch(config.generator, head, phase.config.batch_size)),
-    jax.eval_shape(lambda: Rig.from_head(head, config.generator.uv_size).arrays),
+    jax.eval_shape(lambda: Rig.from_head(head, config.generator).arrays),
   )
 
 

@@ -240,7 +240,7 @@ class _Run:
     datasets = open_datasets(config)
     self.head = read_head(next(iter(datasets.values())))
     whole = parallel.replicated(self.mesh)
-    rig = Rig.from_head(self.head, config.generator.uv_size)
+    rig = Rig.from_head(self.head, config.generator)
     self.rig: RigArrays = jax.device_put(rig.arrays, whole)
     perceptual = _perceptual(config)
     self.perceptual = None if perceptual is None else jax.device_put(perceptual, whole)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from sa0_kernels import Camera, RasterConfig, RasterOutput
 
 from sa0_jax.generator.decoder import geometry, optical_axis, view_encoding
@@ -30,6 +30,7 @@ class Targets(NamedTuple):
     camera: [b] cameras.
     codes: of the frames, [b].
     box: [b, 4] face boxes as tracked: left, top, right, bottom, px.
+    matte: [b, h, w] 255 where the pixel belongs to the head; for random backgrounds alone.
   """
 
   image: Float[Array, 'b h w 3']
@@ -37,6 +38,7 @@ class Targets(NamedTuple):
   camera: Camera
   codes: HeadCodes
   box: Float[Array, 'b 4']
+  matte: UInt8[Array, 'b h w'] | None = None
 
 
 class Batch(NamedTuple):
@@ -53,6 +55,8 @@ class ObjectiveConfig:
   Attributes:
     weights: of its terms.
     phase: 1, monocular-temporal, or 2, multi-view-spatial.
+    background: target and render are compared over 'black', or over a colour drawn for each target
+      ('random', ours for Stage 1: over black, dark hair has no outline).
     jacobian_estimator: 'hutchinson' or 'exact'.
     capacity: of the rasterizer's instance buffer; None for its default.
     implementation: of the rasterizer; None for the fastest here.
@@ -60,6 +64,7 @@ class ObjectiveConfig:
 
   weights: LossWeights = dataclasses.field(default_factory=LossWeights)
   phase: Literal[1, 2] = 1
+  background: Literal['black', 'random'] = 'black'
   jacobian_estimator: Literal['hutchinson', 'exact'] = 'hutchinson'
   capacity: int | None = None
   implementation: str | None = None
@@ -134,7 +139,7 @@ def predict(
     config: the rasterizer's part of it.
     key: of each person's noise, where the network has some.
   """
-  identity = generator.encode(batch.sources, rig.uv, key)
+  identity = generator.encode(batch.sources, rig, key)
   targets = batch.targets
   decoded = generator.decode(identity, optical_axis(targets.camera), targets.codes, rig.rest)
   return Prediction(identity, decoded, render_decoded(decoded, targets, rig, config))
@@ -160,7 +165,7 @@ def objective(
     perceptual: weights of LPIPS, where its term counts.
 
   Raises:
-    ValueError: LPIPS counts and there are no weights for it.
+    ValueError: LPIPS counts and there are no weights for it, or random backgrounds and no mattes.
   """
   if config.weights.lpips and perceptual is None:
     raise ValueError(
@@ -170,7 +175,10 @@ def objective(
   identity, decoded, output = predict(generator, batch, rig, config, noise_key)
   targets = batch.targets
   with jax.named_scope('losses'):
-    terms = _image_terms(output.features, targets, config.weights, perceptual)
+    image, wanted = output.features, targets
+    if config.background == 'random':
+      image, wanted = _over_colors(output, targets, draw_key)
+    terms = _image_terms(image, wanted, config.weights, perceptual)
     terms |= _attribute_terms(decoded, rig, config)
     if config.weights.jacobian:
       terms['jacobian'] = regularizers.jacobian_penalty(
@@ -189,6 +197,18 @@ def objective(
     overflowed=jnp.any(output.overflowed),
   )
   return loss, jax.lax.stop_gradient(metrics)
+
+
+def _over_colors(
+  output: RasterOutput, targets: Targets, key: Key[Array, ' b']
+) -> tuple[Float[Array, 'b h w 3'], Targets]:
+  """Render and target over one colour a target, so that alpha is drawn to the matte."""
+  if targets.matte is None:
+    raise ValueError('objective: random backgrounds need the mattes of the targets')
+  draw = jax.vmap(lambda one: jax.random.uniform(jax.random.fold_in(one, 1), (1, 1, 3)))
+  color, matte = draw(key), targets.matte.astype(jnp.float32)[..., None] / 255.0
+  image = output.features + (1.0 - output.alpha[..., None]) * color
+  return image, targets._replace(image=targets.image + (1.0 - matte) * color)
 
 
 def _geometry(

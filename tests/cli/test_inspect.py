@@ -55,7 +55,7 @@ def test_a_program_is_described(memory, verdict, capsys, monkeypatch):
   [
     (['--for', 'gtx:1'], "no machine 'gtx:1'"),
     (['--config=paper:resnet'], "no encoder 'resnet'"),
-    (['--config.generator.uv_size=100'], 'unet.size must be uv_size = 100'),
+    (['--config.generator.uv_size=100'], 'uv_size must be unet.size = 256 or more, got 100'),
     (['--config.generator.pool=max'], 'one of mean, attention'),
   ],
 )

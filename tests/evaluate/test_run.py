@@ -130,7 +130,7 @@ def test_a_generator_renders_what_its_training_would(reenacted):
   head = load_head()
   at_source = load_frames(capture.select([0]), head, tiny.TINY.image_size)
   arrays = tiny.rig().arrays
-  identity = encode(tiny.generator(), pack_sources(at_source, [0]), arrays.uv)
+  identity = encode(tiny.generator(), pack_sources(at_source, [0]), arrays)
   frames = load_frames(capture.select([position]), head, SIZE)
   codes = jax.tree.map(lambda a: jnp.asarray(a)[None], capture.frame_codes(position))
   target = Targets(

@@ -10,7 +10,7 @@ from tests.fuzz.mutations import mutate
 from tests.fuzz.readers import READERS
 from tests.structure.sources import ROOT
 
-QUICK = 40  # files of each reader in the suite
+QUICK = 15  # files of each reader in the suite
 ALL = 10_000  # of each reader in `make test-slow`
 
 

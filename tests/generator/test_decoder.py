@@ -238,7 +238,7 @@ def test_rest_gaussians_may_be_made_inside_traced_code():
   layout = UVLayout.from_head(head, 16)
   outside = rest_gaussians(head, layout)
   inside = jax.jit(lambda: tuple(rest_gaussians(head, layout)))()
-  for one, other in zip(outside, inside, strict=True):
+  for one, other in zip(jax.tree.leaves(outside), jax.tree.leaves(inside), strict=True):
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 

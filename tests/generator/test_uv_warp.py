@@ -14,6 +14,7 @@ from sa0_jax.generator.uv_warp import (
   UVArrays,
   VisibilityConfig,
   barycentric_warp,
+  fill_unseen,
   texel_points,
 )
 from sa0_jax.head.procedural import load_procedural_head
@@ -291,3 +292,40 @@ def test_counts_must_agree():
 def test_visibility_config_is_checked(wrong):
   with pytest.raises(ValueError, match=next(iter(wrong))):
     VisibilityConfig(**wrong)
+
+
+def test_what_is_not_seen_takes_what_is_seen_around_it():
+  image = noise(2, 12, 12, 3)
+  seen = jnp.asarray(np.random.default_rng(1).uniform(size=(2, 12, 12)) < 0.3)
+  filled = fill_unseen(image, seen, 0.5)
+  there = np.asarray(seen)[..., None]
+  np.testing.assert_allclose(np.where(there, filled, 0), np.where(there, image, 0), atol=1e-6)
+  assert float(filled.min()) >= float(image.min()) - 1e-6
+  assert float(filled.max()) <= float(image.max()) + 1e-6
+  flat = fill_unseen(jnp.where(seen[..., None], 0.25, 9.0), seen, 0.5)
+  np.testing.assert_allclose(flat, np.full_like(flat, 0.25), atol=1e-6)
+  halves = jnp.zeros((1, 16, 16, 1)).at[:, :, 8:].set(1.0)
+  edges = jnp.zeros((1, 16, 16), bool).at[:, :, 0].set(True).at[:, :, 15].set(True)
+  across = np.asarray(fill_unseen(halves, edges, 0.5))[0, :, :, 0].mean(axis=0)
+  assert (np.diff(across) >= -1e-6).all()
+  assert across[1] < 0.2 < 0.8 < across[14]
+  nothing = fill_unseen(image, jnp.zeros((2, 12, 12), bool), 0.5)
+  np.testing.assert_array_equal(nothing, np.full_like(nothing, 0.5))
+
+
+def test_values_of_a_smaller_uv_image_are_spread_over_more_texels():
+  head = load_procedural_head()
+  layout = UVLayout.from_head(head, 64)
+  fine = UVArrays.from_layout(layout, head, 32)
+  assert fine.network.layout.resolution == 32
+  place = (np.asarray(fine.network.layout.texel) + 0.5) / 32
+  values = jnp.asarray(np.concatenate([np.ones((len(place), 1)), place], axis=1), jnp.float32)
+  spread = np.asarray(fine.spread(values))
+  np.testing.assert_allclose(spread[:, 0], 1.0, atol=1e-6)
+  # Linear functions stay what they are, except at the border of the valid texels.
+  wrong = np.abs(spread[:, 1:] - (np.asarray(layout.texel) + 0.5) / 64).max(axis=1)
+  assert wrong.max() < 1.5 / 32
+  assert np.median(wrong) < 1e-6
+  same = UVArrays.from_layout(layout, head, 64)
+  assert same.network is same
+  np.testing.assert_array_equal(same.spread(jnp.asarray(spread)), spread)

@@ -21,7 +21,7 @@ TINY = from_config_dict(TrainConfig, load_config('debug')).generator
 
 @functools.cache
 def rig():
-  return Rig.from_head(load_head(), TINY.uv_size)
+  return Rig.from_head(load_head(), TINY)
 
 
 @functools.cache
@@ -40,7 +40,7 @@ def generator(**changed):
 
 
 def encode(model, sources):
-  return generator_lib.encode(model, sources, rig().arrays.uv)
+  return generator_lib.encode(model, sources, rig().arrays)
 
 
 @jax.jit

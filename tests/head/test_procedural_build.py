@@ -1,11 +1,13 @@
 """Rebuilding the procedural head gives what is shipped."""
 
 import numpy as np
+import pytest
 
 from sa0_jax.head.procedural import assemble, storage
 from sa0_jax.head.procedural.landmarks import closest_on_faces
 
 
+@pytest.mark.slow
 def test_a_rebuilt_head_is_the_shipped_one() -> None:
   """The same surface to a tenth of a millimetre; triangles may differ between machines."""
   shipped, rebuilt = storage.read(), assemble.build_arrays()

@@ -6,9 +6,12 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_quick_run_writes_a_whole_report(tmp_path):
   out = tmp_path / 'report.json'
   command = [sys.executable, 'kernels/device_check.py', '--quick', '--out', str(out)]

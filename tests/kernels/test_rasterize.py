@@ -21,6 +21,13 @@ from tests.kernels.scenes import Scene, random_scene, rasterize_arrays, relative
 KERNELS = ['triton', 'mosaic_tpu', pytest.param('mosaic_gpu', marks=pytest.mark.interpreter)]
 FAST = ['numba', 'xla', *KERNELS]
 ALL = ['reference', *FAST]
+# Tests that compile programs of their own run there by `make test-interpreter` alone.
+SLOW_KERNELS = [
+  pytest.param(name, marks=pytest.mark.interpreter)
+  for name in ('triton', 'mosaic_tpu', 'mosaic_gpu')
+]
+FAST_OWN = ['numba', 'xla', *SLOW_KERNELS]
+ALL_OWN = ['reference', *FAST_OWN]
 
 
 @pytest.fixture(autouse=True)
@@ -117,8 +124,10 @@ def smooth_loss(arrays, implementation):
     ('reference', np.float32, 2e-3),
     ('xla', np.float32, 2e-3),
     ('numba', np.float32, 2e-3),
-    ('triton', np.float32, 2e-3),
-    ('mosaic_tpu', np.float32, 2e-3),
+    *(
+      pytest.param(name, np.float32, 2e-3, marks=pytest.mark.interpreter)
+      for name in ('triton', 'mosaic_tpu')
+    ),
   ],
 )
 def test_gradients_equal_finite_differences(implementation, dtype, tolerance):
@@ -148,7 +157,10 @@ def test_gradients_equal_finite_differences(implementation, dtype, tolerance):
   ('implementation', 'channels'),
   [
     ('numba', [1, 2, 3, 4, 7, 8, 9, 16, 17, 31, 33, 63]),
-    *((name, [1, 9]) for name in ('xla', 'reference', 'triton', 'mosaic_tpu')),
+    *((name, [1, 9]) for name in ('xla', 'reference')),
+    *(
+      pytest.param(name, [1, 9], marks=pytest.mark.interpreter) for name in ('triton', 'mosaic_tpu')
+    ),
   ],
 )
 def test_any_number_of_channels_up_to_64(implementation, channels):
@@ -163,7 +175,7 @@ def test_any_number_of_channels_up_to_64(implementation, channels):
     np.testing.assert_allclose(part.alpha, whole.alpha, atol=1e-6)
 
 
-@pytest.mark.parametrize('implementation', FAST)
+@pytest.mark.parametrize('implementation', FAST_OWN)
 def test_saturated_alphas(implementation):
   """Opacity 1: the clamp at alpha_max acts in the middle, and stops the gradient there."""
   scene = dataclasses.replace(random_scene(seed=15), opacities=np.ones(100, np.float32))
@@ -212,7 +224,7 @@ def test_one_gaussian_in_closed_form(implementation):
   np.testing.assert_allclose(output.features, expected, atol=2e-6)
 
 
-@pytest.mark.parametrize('implementation', ALL)
+@pytest.mark.parametrize('implementation', ALL_OWN)
 def test_nothing_to_draw(implementation):
   """No Gaussians, all behind the camera, all off screen, all transparent: the background."""
   scene = random_scene()
@@ -288,7 +300,7 @@ def test_huge_and_needle_scales(implementation):
     assert relative_error(got[name], wanted[name]) < 5e-3, name
 
 
-@pytest.mark.parametrize('implementation', FAST)
+@pytest.mark.parametrize('implementation', FAST_OWN)
 def test_far_off_screen_gaussians_use_the_clamped_jacobian(implementation):
   scene = random_scene(num_gaussians=80, seed=6)
   means = scene.means * np.float32([3.5, 3.5, 1.0])
@@ -309,7 +321,7 @@ INVALID = {
 }
 
 
-@pytest.mark.parametrize('implementation', ALL)
+@pytest.mark.parametrize('implementation', ALL_OWN)
 @pytest.mark.parametrize('name', list(INVALID))
 def test_invalid_gaussians_are_counted_and_disturb_nobody(implementation, name):
   scene = random_scene()
@@ -376,7 +388,7 @@ def test_rigid_motion_of_world_and_camera_changes_nothing(implementation):
   assert relative_error(moved.features, scene.render(implementation).features) < 1e-4
 
 
-@pytest.mark.parametrize('implementation', ALL)
+@pytest.mark.parametrize('implementation', ALL_OWN)
 def test_batch_of_cameras_equals_vmap_equals_loop(implementation):
   scene = random_scene()
   views = np.stack([scene.world_to_camera] * 3)

@@ -172,6 +172,7 @@ def test_kill_9_at_any_moment_then_the_same_bytes(tmp_path, start, uninterrupted
   assert (tmp_path / 'avatar.sa0').read_bytes() == uninterrupted
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(tmp_path, start, uninterrupted):
   """Files beyond a few kB cannot be written: the run fails, what was there stays usable."""
   small_capture().save(tmp_path / 'capture')

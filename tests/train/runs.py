@@ -60,7 +60,7 @@ def inputs():
   # Where batches of data are: in another place they would be another program.
   batch = example_batch(config.generator, head, config.phase1.batch_size)
   batch = jax.device_put(batch, parallel.spread(one_device()))
-  return batch, Rig.from_head(head, config.generator.uv_size).arrays
+  return batch, Rig.from_head(head, config.generator).arrays
 
 
 @functools.cache

@@ -35,6 +35,7 @@ def test_every_configuration_is_a_network_of_its_size():
   assert all(m.trained1 == m.parameters for m in tiny)
 
 
+@pytest.mark.slow
 def test_a_program_is_compiled_and_measured():
   config = settings('debug')
   report = inspect.compile_program('forward', config)

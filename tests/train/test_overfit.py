@@ -26,7 +26,7 @@ def test_four_people_are_learnt_and_four_portraits_help(capsys):
   people = film_people(range(PEOPLE), config.generator.image_size, CAMERAS, INSTANTS)
   seen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS not in UNSEEN)
   unseen = tuple(i for i in range(CAMERAS * INSTANTS) if i % CAMERAS in UNSEEN)
-  rig = Rig.from_head(load_head(), config.generator.uv_size).arrays
+  rig = Rig.from_head(load_head(), config.generator).arrays
   trainer = make_trainer(config, phase, one_device())
   state, draws = trainer.init(), Draws(PEOPLE, seen)
   begin = time.perf_counter()

@@ -24,7 +24,7 @@ def dependence(weight: float) -> float:
   goal = dataclasses.replace(goal, weights=dataclasses.replace(goal.weights, jacobian=weight))
   people = film_people(range(2), config.generator.image_size, cameras=6, instants=1)
   draws = Draws(len(people), tuple(range(6)))
-  rig = Rig.from_head(load_head(), config.generator.uv_size).arrays
+  rig = Rig.from_head(load_head(), config.generator).arrays
   trainer = make_trainer(config, first(objective=goal, steps=STEPS), one_device())
   state = trainer.init()
   for step in range(STEPS):
@@ -34,7 +34,7 @@ def dependence(weight: float) -> float:
 
   @jax.jit
   def measure(generator, sources):
-    identity = generator.encode(sources, rig.uv)
+    identity = generator.encode(sources, rig)
     gamma = jax.numpy.broadcast_to(view_encoding(FRONT), (len(people), 27))
     return jacobian_penalty(
       lambda g: geometry(generator.decoder, identity.features, g), gamma, estimator='exact'

@@ -1,0 +1,259 @@
+"""How far hair stands off the head in the sources, and Gaussians that start out there.
+
+Ours: the paper leaves it to the network to carry Gaussians from the scalp to the hair, which a
+small network does not learn. As in `capture.hair`, where the head's own outline is seen in a
+source, the way from there to the border of the matte is the thickness of the hair, and between such
+places, and over the back, it is the smoothest field that vanishes on the face. Here that field is a
+sum of the mesh's lowest harmonics, so that measuring is a small system of equations: one compiled
+function for many people at once, in training as in use.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from sa0_kernels import Camera, pytree
+
+from sa0_jax.avatar.binding import TriangleFrames, to_local, triangle_frames
+from sa0_jax.capture import hair
+from sa0_jax.capture.initialize import CoverTexels, cover_texels
+from sa0_jax.generator.decoder import RestGaussians
+from sa0_jax.generator.uv_warp import project_points, sample_image
+from sa0_jax.geometry.rotations import matrix_to_quaternion
+from sa0_jax.head.model import HeadModel
+from sa0_jax.head.uv_layout import UVLayout
+
+_HARMONICS = 96
+_NODES = 900  # places that are measured
+_STEP = 0.005  # metres between samples of the matte
+_GRAZING = 0.35  # |direction · ray| up to which a place counts as on the outline
+_BESIDE_WAY = 0.010  # metres from a place's way out, up to which the scalp tells where it ends
+_CELLS = 48  # of the picture's side, to tell what lies beside the head
+_BESIDE = 2.0  # cells by which an outline place must have left the mesh
+# Of a measurement against an edge of the mesh, which has a thickness of its own at both ends.
+_CONFIDENCE = 30.0
+
+
+@pytree.register
+@dataclasses.dataclass(frozen=True)
+class HairShell:
+  """What measuring needs of a head.
+
+  Attributes:
+    template: [v, 3] the neutral mean head, metres.
+    faces: [f, 3] its triangles.
+    harmonics: [v, r] lowest vibrations of the mesh outside the face; zero on the face.
+    stiffness: [r] their eigenvalues.
+    direction: [v, 3] in which hair stands off, in the frame of one of the vertex's triangles.
+    triangle: [v] that triangle.
+    node: [q] vertices that are measured.
+    texels: how texels are covered by Gaussians.
+  """
+
+  template: Float[Array, 'v 3']
+  faces: Int[Array, 'f 3']
+  harmonics: Float[Array, 'v r']
+  stiffness: Float[Array, ' r']
+  direction: Float[Array, 'v 3']
+  triangle: Int[Array, ' v']
+  node: Int[Array, ' q']
+  texels: CoverTexels
+
+  @classmethod
+  def from_head(cls, head: HeadModel, layout: UVLayout) -> 'HairShell':
+    """Prepares a head; takes about a second."""
+    template = np.asarray(head.v_template, np.float64)
+    bald = hair.bare_vertices(head)
+    # Shoulders are in mattes too: below the mouth nothing stands off.
+    heights = template[hair.face_vertices(head), 1]
+    bald |= template[:, 1] < 0.5 * (heights.min() + np.median(heights))
+    harmonics, stiffness = _harmonics(head.faces, ~bald)
+    triangle = np.zeros(len(template), np.int32)
+    for corner in range(3):
+      triangle[head.faces[:, corner]] = np.arange(len(head.faces))
+    with jax.ensure_compile_time_eval():
+      frames = triangle_frames(jnp.asarray(template, jnp.float32), jnp.asarray(head.faces))
+      rotation = np.asarray(frames.rotation)[triangle]
+    outward = hair.outward(template, head.faces)
+    free = np.flatnonzero(~bald)
+    with jax.ensure_compile_time_eval():
+      return cls(
+        template=jnp.asarray(template, jnp.float32),
+        faces=jnp.asarray(head.faces),
+        harmonics=jnp.asarray(harmonics, jnp.float32),
+        stiffness=jnp.asarray(stiffness, jnp.float32),
+        direction=jnp.asarray(np.einsum('vji,vj->vi', rotation, outward), jnp.float32),
+        triangle=jnp.asarray(triangle),
+        node=jnp.asarray(free[:: -(-len(free) // _NODES)], jnp.int32),
+        texels=CoverTexels.from_layout(head, layout),
+      )
+
+
+def _harmonics(
+  faces: Int[np.ndarray, 'f 3'], free: Bool[np.ndarray, ' v']
+) -> tuple[Float[np.ndarray, 'v r'], Float[np.ndarray, ' r']]:
+  """Eigenvectors of the graph's Laplacian with the other vertices held at zero."""
+  from scipy import sparse  # here: importing them takes longer than the rest
+  from scipy.sparse.linalg import eigsh
+
+  edges, degree = hair.mesh_edges(faces, len(free))
+  both = np.concatenate([edges, edges[:, ::-1]])
+  links = sparse.csr_matrix((np.ones(len(both)), both.T), shape=(len(free),) * 2)
+  inside = (sparse.diags(degree) - links)[free][:, free]
+  count = min(_HARMONICS, inside.shape[0] - 2)
+  # From a shift below zero: vertices without edges make the matrix singular.
+  values, vectors = eigsh(inside.tocsc(), count, sigma=-1e-3, v0=np.ones(inside.shape[0]))
+  whole = np.zeros((len(free), count))
+  whole[free] = vectors
+  return whole, values
+
+
+def directions(shell: HairShell, frames: TriangleFrames) -> Float[Array, 'v 3']:
+  """Unit vectors in which hair stands off a posed mesh, world axes."""
+  rotation = frames.rotation[shell.triangle]
+  return jnp.sum(rotation * shell.direction[:, None], axis=-1)
+
+
+def measure(
+  shell: HairShell,
+  vertices: Float[Array, 'k v 3'],
+  camera: Camera,
+  matte: Float[Array, 'k h w'],
+  mask: Bool[Array, ' k'],
+) -> Float[Array, ' v']:
+  """Thickness of one person's hair over every vertex, metres; no gradients.
+
+  Args:
+    shell: of the head.
+    vertices: posed mesh of each source, metres, world.
+    camera: of each source.
+    matte: 1 where the pixel belongs to the head.
+    mask: False for padding.
+  """
+  vertices, camera = jax.lax.stop_gradient((vertices, camera))
+  thickness, weight = jax.vmap(lambda *one: _outline(shell, *one))(vertices, camera, matte)
+  weight = _CONFIDENCE * jnp.where(mask[:, None], weight, 0.0)
+  at_nodes = shell.harmonics[shell.node]
+  total, pull = jnp.sum(weight, axis=0), jnp.sum(weight * thickness, axis=0)
+  exact = jax.lax.Precision.HIGHEST
+  normal = jnp.matmul((at_nodes * total[:, None]).T, at_nodes, precision=exact)
+  normal = normal + jnp.diag(shell.stiffness)
+  target = jnp.matmul(at_nodes.T, pull, precision=exact)
+  share = jax.scipy.linalg.solve(normal, target, assume_a='pos')
+  field = jnp.matmul(shell.harmonics, share, precision=exact)
+  return jnp.clip(field, 0.0, hair.MAX_THICKNESS)
+
+
+def _outline(
+  shell: HairShell, vertices: Float[Array, 'v 3'], camera: Camera, matte: Float[Array, 'h w']
+) -> tuple[Float[Array, ' q'], Float[Array, ' q']]:
+  """What one source tells about each node: thickness in metres, and a weight from 0 to 1."""
+  frames = triangle_frames(vertices, shell.faces)
+  towards = directions(shell, frames)[shell.node]
+  start = vertices[shell.node]
+  steps = jnp.arange(0.0, hair.MAX_THICKNESS + _STEP, _STEP)
+  path = start[:, None] + steps[:, None] * towards[:, None]
+  seen = project_points(path.reshape(-1, 3), camera)
+  shape = path.shape[:2]
+  inside = seen.inside.reshape(shape)
+  covered = sample_image(matte[..., None], seen.place).reshape(shape)
+  ends = (covered < 0.5) | ~inside
+  first = jnp.where(ends.any(axis=1), jnp.argmax(ends, axis=1), len(steps) - 1)
+  after = jnp.take_along_axis(covered, first[:, None], 1)[:, 0]
+  before = jnp.take_along_axis(covered, jnp.maximum(first - 1, 0)[:, None], 1)[:, 0]
+  back = jnp.clip((0.5 - after) / jnp.maximum(before - after, 1e-3), 0.0, 1.0)
+  way = jnp.where(first > 0, steps[first] - _STEP * back, 0.0)
+
+  points = seen.points.reshape(*shape, 3)
+  ray = points[:, 0] / jnp.linalg.norm(points[:, 0], axis=-1, keepdims=True)
+  cosine = jnp.sum((points[:, 1] - points[:, 0]) * ray, axis=-1) / _STEP
+  # Across the picture, in metres at the place's depth: how far to the matte's border, and how much
+  # of that lies within the scalp's own outline.
+  sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 0.0))
+  inset = _inset(points[:, 0], points[:, 1])
+  thickness = jnp.clip(way * sine - inset, 0.0, hair.MAX_THICKNESS)
+
+  place = seen.place.reshape(*shape, 2)
+  aside = place[:, 1] - place[:, 0]
+  length = jnp.maximum(jnp.linalg.norm(aside, axis=-1, keepdims=True), 1e-9)
+  shift = aside * (inset / jnp.maximum(_STEP * sine, 1e-6))[:, None]
+  beside = place[:, 0] + shift + _BESIDE / _CELLS * aside / length
+  free = ~_on_mesh(vertices, frames, camera, beside)
+  left = jnp.take_along_axis(inside, first[:, None], 1)[:, 0]  # else the picture ended first
+  weight = jnp.maximum(1.0 - (cosine / _GRAZING) ** 2, 0.0)
+  return thickness, jnp.where(free & left & inside[:, 0], weight, 0.0)
+
+
+def _inset(points: Float[Array, 'q 3'], moved: Float[Array, 'q 3']) -> Float[Array, ' q']:
+  """How far inside the scalp's outline each node lies, on its way out; metres at its depth.
+
+  Args:
+    points: the nodes, in the camera's axes.
+    moved: the same, a step on their way.
+  """
+  depth = jnp.maximum(points[:, 2:], 1e-3)
+  flat = points[:, :2] / depth
+  way = moved[:, :2] / jnp.maximum(moved[:, 2:], 1e-3) - flat
+  way = way / jnp.maximum(jnp.linalg.norm(way, axis=-1, keepdims=True), 1e-9)
+  # From each node (rows) to every other (columns).
+  x, y = ((flat[None, :, i] - flat[:, None, i]) * depth for i in range(2))
+  along = x * way[:, :1] + y * way[:, 1:]
+  across = jnp.abs(y * way[:, :1] - x * way[:, 1:])
+  return jnp.max(jnp.where(across < _BESIDE_WAY, along, 0.0), axis=1)
+
+
+def _on_mesh(
+  vertices: Float[Array, 'v 3'],
+  frames: TriangleFrames,
+  camera: Camera,
+  place: Float[Array, 'q 2'],
+) -> Bool[Array, ' q']:
+  """Whether the mesh is seen at places, fractions of the picture; to a cell."""
+  mesh = project_points(jnp.concatenate([vertices, frames.center]), camera)
+  taken = jnp.zeros(_CELLS**2 + 1, bool).at[_cell(mesh.place, mesh.inside)].set(True)
+  beyond = ((place < 0.0) | (place > 1.0)).any(axis=-1)
+  return taken.at[-1].set(False)[_cell(place, ~beyond)]
+
+
+def _cell(place: Float[Array, 'n 2'], inside: Bool[Array, ' n']) -> Int[Array, ' n']:
+  """Number of the cell of a place; one more for those outside the picture."""
+  at = jnp.clip(jnp.floor(place * _CELLS).astype(jnp.int32), 0, _CELLS - 1)
+  return jnp.where(inside, at[:, 1] * _CELLS + at[:, 0], _CELLS**2)
+
+
+def raised(
+  shell: HairShell, vertices: Float[Array, 'v 3'], thickness: Float[Array, ' v']
+) -> Float[Array, 'v 3']:
+  """A posed mesh with its hair: each vertex moved out by the thickness."""
+  frames = triangle_frames(vertices, shell.faces)
+  return vertices + thickness[:, None] * directions(shell, frames)
+
+
+def rest_on_shell(
+  shell: HairShell, thickness: Float[Array, ' v'], vertices: Float[Array, 'v 3']
+) -> RestGaussians:
+  """Gaussians that lie on the hair and cover its texels, bound to the head under it.
+
+  Args:
+    shell: of the head.
+    thickness: of the person's hair, metres.
+    vertices: a posed mesh of the person, for the size of the head.
+  """
+  frames = triangle_frames(shell.template, shell.faces)
+  own = triangle_frames(vertices, shell.faces)
+  used = shell.triangle[shell.node]
+  size = jnp.sum(own.scale[used]) / jnp.sum(frames.scale[used])
+  outer = raised(shell, shell.template, thickness / size)
+  face = shell.texels.face
+  turned = triangle_frames(outer, shell.faces)
+  turn = jnp.einsum(
+    'fji,fjk->fik', frames.rotation, turned.rotation, precision=jax.lax.Precision.HIGHEST
+  )
+  points, spacing = cover_texels(shell.texels, outer, turned.rotation)
+  return RestGaussians(
+    position=to_local(points, frames, face),
+    log_scale=jnp.log(jnp.maximum(spacing / frames.scale[face][:, None], 1e-3)),
+    rotation=matrix_to_quaternion(turn)[face],
+  )

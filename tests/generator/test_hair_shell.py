@@ -1,0 +1,117 @@
+"""Hair is measured from outlines, and Gaussians start on it."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sa0_kernels import Camera
+
+from sa0_jax import mesh_render
+from sa0_jax.capture.initialize import shell_gaussians
+from sa0_jax.generator.hair_shell import HairShell, measure, raised, rest_on_shell
+from sa0_jax.head.registry import load_head
+from sa0_jax.head.uv_layout import UVLayout
+
+SIZE = 128
+YAWS = (0.0, 0.7, -0.7, 1.4)
+LAYOUT_SIZE = 32
+measure_hair = jax.jit(measure)
+
+
+@functools.cache
+def shell() -> HairShell:
+  return HairShell.from_head(load_head(), UVLayout.from_head(load_head(), LAYOUT_SIZE))
+
+
+@functools.cache
+def true_thickness() -> np.ndarray:
+  """A cap of hair, 25 mm at its thickest, that ends at the face."""
+  lowest = np.abs(np.asarray(shell().harmonics[:, 0]))
+  return (0.025 * np.minimum(1.0, 2.0 * lowest / lowest.max())).astype(np.float32)
+
+
+@functools.cache
+def filmed(hair: bool) -> tuple[Camera, np.ndarray]:
+  """Cameras around the head, and its mattes with or without hair."""
+  head = load_head()
+  thickness = true_thickness() if hair else np.zeros_like(true_thickness())
+  mesh = np.asarray(raised(shell(), jnp.asarray(head.v_template), jnp.asarray(thickness)))
+  views = [
+    mesh_render.portrait_camera(head.v_template, yaw=yaw, pitch=0.0, size=SIZE) for yaw in YAWS
+  ]
+  mattes = [mesh_render.rasterize_mesh(mesh, head.faces, view).face >= 0 for view in views]
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *views)
+  return stacked, np.stack(mattes).astype(np.float32)
+
+
+def measured(hair: bool, mask=(True, True, True, True)) -> np.ndarray:
+  camera, mattes = filmed(hair)
+  vertices = jnp.broadcast_to(load_head().v_template, (len(YAWS), *load_head().v_template.shape))
+  return np.asarray(measure_hair(shell(), vertices, camera, mattes, jnp.asarray(mask)))
+
+
+def test_a_cap_of_hair_is_measured():
+  found, true = measured(True), true_thickness()
+  scalp = true > 0.5 * true.max()
+  assert np.abs(found - true)[scalp].mean() < 0.003
+  assert np.abs(found - true)[scalp].max() < 0.015
+
+
+def test_a_bald_head_has_none():
+  found = measured(False)
+  assert found.mean() < 0.001
+  assert np.quantile(found, 0.98) < 0.006  # behind the ears, which stand off the scalp themselves
+
+
+def test_one_view_still_covers_the_head():
+  """The back is nowhere seen: it goes on as the sides do, and the face stays bare."""
+  found, true = measured(True, (True, False, False, False)), true_thickness()
+  assert np.abs(found - true)[true > 0.5 * true.max()].mean() < 0.008
+  assert found[np.asarray(shell().harmonics[:, 0]) == 0.0].max() == 0.0
+
+
+def test_it_does_not_depend_on_order_padding_or_where_the_world_begins():
+  camera, mattes = filmed(True)
+  vertices = np.broadcast_to(load_head().v_template, (len(YAWS), *load_head().v_template.shape))
+  mask = np.array([True, True, False, True])
+  plain = measure_hair(shell(), jnp.asarray(vertices), camera, mattes, jnp.asarray(mask))
+  order = np.array([3, 2, 0, 1])
+  spoiled = mattes.copy()
+  spoiled[2] = 0.3
+  turned = jax.tree.map(lambda leaf: np.asarray(leaf)[order], camera)
+  again = measure_hair(shell(), jnp.asarray(vertices), turned, spoiled[order], mask[order])
+  np.testing.assert_allclose(plain, again, atol=1e-5)
+  angle = 0.8
+  move = np.eye(4)
+  move[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+  move[:3, 3] = [0.3, -0.2, 0.1]
+  elsewhere = vertices @ move[:3, :3].T + move[:3, 3]
+  views = np.asarray(camera.world_to_camera, np.float64) @ np.linalg.inv(move)
+  moved = dataclasses.replace(camera, world_to_camera=views.astype(np.float32))
+  there = measure_hair(shell(), jnp.asarray(elsewhere, jnp.float32), moved, mattes, mask)
+  # A sample of the matte may fall on the other side of a pixel's border.
+  np.testing.assert_allclose(plain, there, atol=1e-3)
+
+
+def test_gaussians_on_hair_are_those_that_refinement_starts_with():
+  head, layout = load_head(), UVLayout.from_head(load_head(), LAYOUT_SIZE)
+  thickness, mesh = jnp.asarray(true_thickness()), jnp.asarray(head.v_template)
+  rest = rest_on_shell(shell(), thickness, mesh)
+  outer = np.asarray(raised(shell(), mesh, thickness))
+  expected = shell_gaussians(head, layout, np.asarray(mesh), outer, np.full((layout.n, 3), 0.5))
+  np.testing.assert_allclose(rest.position, expected.position, atol=2e-4)
+  np.testing.assert_allclose(rest.log_scale, expected.log_scale, atol=1e-3)
+  np.testing.assert_allclose(rest.rotation, expected.rotation, atol=1e-4)
+
+
+def test_a_larger_head_wears_the_same_hair_in_metres():
+  mesh = jnp.asarray(load_head().v_template)
+  thickness = jnp.asarray(true_thickness())
+  small, large = (rest_on_shell(shell(), thickness, scale * mesh) for scale in (1.0, 2.0))
+  bare = rest_on_shell(shell(), 0.0 * thickness, mesh)
+  # In units of triangles twice as large hair is half as thick.
+  offset = np.asarray(small.position - bare.position)
+  np.testing.assert_allclose(large.position - bare.position, 0.5 * offset, atol=1e-4)
+  assert np.abs(offset).max() > 1.0
