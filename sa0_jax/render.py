@@ -18,6 +18,7 @@ from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadCodes
 
 WHITE = (1.0, 1.0, 1.0)
+_SHOWN, _ASTRAY = 0.5, 0.002  # opacity from which Gaussians count, and the share that does not
 
 
 @runtime_checkable
@@ -45,6 +46,23 @@ class RenderedFrame(NamedTuple):
 
   rgb: Float[np.ndarray, '*batch h w 3']
   alpha: Float[np.ndarray, '*batch h w']
+
+
+def neutral_extent(avatar: Avatar) -> Float[np.ndarray, '2 3']:
+  """Lowest and highest corner of the box around a neutral head and its hair, metres.
+
+  For cameras that frame an avatar: hair stands off the mesh. A few Gaussians astray do not count.
+  """
+  neutral = dataclasses.replace(HeadCodes.neutral(avatar.head), shape=avatar.shape)
+  vertices = pose_head(avatar.head, neutral)
+  faces = jnp.asarray(avatar.head.faces)
+  world = pose_gaussians(avatar.gaussians, vertices, faces, avatar.layout.face)
+  shown = np.asarray(world.means)[np.asarray(world.opacities) > _SHOWN]
+  corners = [np.asarray(vertices).min(axis=0), np.asarray(vertices).max(axis=0)]
+  if len(shown):
+    low, high = np.quantile(shown, (_ASTRAY, 1.0 - _ASTRAY), axis=0)
+    corners = [np.minimum(corners[0], low), np.maximum(corners[1], high)]
+  return np.stack(corners)
 
 
 def pose_gaussians(

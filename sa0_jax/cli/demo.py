@@ -201,7 +201,7 @@ def _swing(
 
   avatar = result.avatar
   renderer = Renderer(avatar, settings.background)
-  drive = orbit_drive(avatar.head, avatar.shape, Orbit(frames, capture.width))
+  drive = orbit_drive(avatar, Orbit(frames, capture.width))
   for index, (codes, camera) in enumerate(drive):
     position = index % len(capture)
     performed = renderer(capture.frame_codes(position), capture.frame_camera(position))

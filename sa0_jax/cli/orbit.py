@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from sa0_kernels import Camera
 
-from sa0_jax.head.lbs import pose_head
+from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.mesh_render import portrait_camera
+from sa0_jax.render import neutral_extent
 
 YAW = np.pi / 3
 PITCH = 0.12
@@ -34,22 +34,20 @@ class Orbit:
   still: bool = False
 
 
-def orbit_drive(
-  head: HeadModel, shape: Float[Array, ' s'], orbit: Orbit
-) -> Iterator[tuple[HeadCodes, Camera]]:
+def orbit_drive(avatar: Avatar, orbit: Orbit) -> Iterator[tuple[HeadCodes, Camera]]:
   """Codes and cameras: from the front to 60° on the subject's left, to 60° on the right, and back.
 
   Args:
-    head: the avatar's head model.
-    shape: the avatar's shape code.
+    avatar: whom.
     orbit: length and size.
   """
-  neutral = dataclasses.replace(HeadCodes.neutral(head), shape=shape)
-  vertices = np.asarray(pose_head(head, neutral))
+  head = avatar.head
+  neutral = dataclasses.replace(HeadCodes.neutral(head), shape=avatar.shape)
+  extent = neutral_extent(avatar)
   for index in range(orbit.frames):
     phase = 2.0 * np.pi * index / orbit.frames
     camera = portrait_camera(
-      vertices, yaw=YAW * np.sin(phase), pitch=PITCH * np.sin(2.0 * phase), size=orbit.size
+      extent, yaw=YAW * np.sin(phase), pitch=PITCH * np.sin(2.0 * phase), size=orbit.size
     )
     yield (neutral if orbit.still else _face(head, neutral, phase)), camera
 

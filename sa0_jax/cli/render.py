@@ -90,7 +90,7 @@ def _orbit(avatar: 'Avatar', args: argparse.Namespace) -> tuple['Drive', float]:
   if selected.start is None and selected.stop is not None and selected.stop > 0:
     selected, length = slice(None, None, selected.step), selected.stop  # a swing of that length
   size = pictures_out.even(args.size or _ORBIT_SIZE, args.out)
-  drive = list(orbit_drive(avatar.head, avatar.shape, Orbit(length, size, args.still)))
+  drive = list(orbit_drive(avatar, Orbit(length, size, args.still)))
   return drive[selected], args.fps or _ORBIT_FPS
 
 

@@ -11,9 +11,9 @@ from sa0_kernels.typing import ArrayLike
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture
 from sa0_jax.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.mesh_render import portrait_camera
+from sa0_jax.render import neutral_extent
 
 _CLOSED_SHARE = 0.25
 
@@ -113,10 +113,7 @@ def portrait_drive(avatar: Avatar, motion: Motion, size: int) -> list[tuple[Head
     motion: departures from neutral.
     size: side of the square images, px.
   """
-  neutral = dataclasses.replace(HeadCodes.neutral(avatar.head), shape=avatar.shape)
-  camera = portrait_camera(
-    np.asarray(pose_head(avatar.head, neutral)), yaw=0.0, pitch=0.0, size=size
-  )
+  camera = portrait_camera(neutral_extent(avatar), yaw=0.0, pitch=0.0, size=size)
   front = np.asarray(camera.world_to_camera, np.float32)
   drive = []
   for frame in range(len(motion)):

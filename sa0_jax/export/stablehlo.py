@@ -22,11 +22,11 @@ from sa0_kernels import Camera, RasterConfig
 
 from sa0_jax import archive
 from sa0_jax.avatar.avatar import Avatar
-from sa0_jax.export.settings import ExportSettings, posed_codes, posed_gaussians
+from sa0_jax.export.settings import ExportSettings, posed_gaussians
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadArrays, HeadCodes
 from sa0_jax.mesh_render import portrait_camera
-from sa0_jax.render import WHITE, pose_gaussians
+from sa0_jax.render import WHITE, neutral_extent, pose_gaussians
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 # Room for poses and cameras that need more than the neutral portrait does.
@@ -125,8 +125,7 @@ def _shaped(avatar: Avatar) -> HeadArrays:
 
 def _instances(avatar: Avatar, size: int) -> int:
   """(Gaussian, tile) pairs of the neutral portrait."""
-  vertices = np.asarray(pose_head(avatar.head, posed_codes(avatar, None)))
-  camera = portrait_camera(vertices, yaw=0.0, pitch=0.0, size=size)
+  camera = portrait_camera(neutral_extent(avatar), yaw=0.0, pitch=0.0, size=size)
   output = posed_gaussians(avatar, None).rasterize(
     camera, RasterConfig(tile_size=_TILE_SIZE), 'xla'
   )

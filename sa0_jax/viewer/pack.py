@@ -23,6 +23,7 @@ from sa0_jax.avatar.gaussians import local_attributes
 from sa0_jax.capture.capture import Capture
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.mesh_render import portrait_camera
+from sa0_jax.render import neutral_extent
 
 MAGIC = b'SA0VIEW1'
 ALIGNMENT = 8
@@ -95,7 +96,7 @@ def pack_avatar(avatar: Avatar, motion: Motion | None = None) -> bytes:
     'head': avatar.head.name,
     'expressions': _expressions(avatar.head),
     'presets': _presets(avatar.head),
-    'home': _home(arrays['vertices']),
+    'home': _home(neutral_extent(avatar)),
   }
   if motion is not None:
     arrays |= _motion_arrays(motion)
@@ -184,10 +185,10 @@ def _presets(head: HeadModel) -> list[dict[str, Any]]:
   return presets
 
 
-def _home(vertices: Float[np.ndarray, 'v 3']) -> dict[str, Any]:
+def _home(extent: Float[np.ndarray, '2 3']) -> dict[str, Any]:
   """Where the page looks from at first: the portrait camera of `sa0 render --drive orbit`."""
-  camera = portrait_camera(vertices, yaw=0.0, pitch=0.0, size=_HOME_SIZE)
-  target = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
+  camera = portrait_camera(extent, yaw=0.0, pitch=0.0, size=_HOME_SIZE)
+  target = extent.mean(axis=0)
   return {
     'target': [float(x) for x in target],
     'position': [float(x) for x in np.asarray(camera.position)],

@@ -12,9 +12,9 @@ from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture import image_files
 from sa0_jax.cli.orbit import YAW, Orbit, orbit_drive
 from sa0_jax.head.lbs import pose_head
-from sa0_jax.head.registry import load_head
-from sa0_jax.render import render
+from sa0_jax.render import neutral_extent, render
 from sa0_jax.video import VideoReader
+from tests.avatar.scenes import small_avatar
 
 
 def test_pictures_are_the_renders(sa0, refined, capture, capture_folder, tmp_path):
@@ -56,9 +56,9 @@ def test_orbit(sa0, refined, tmp_path):
 
 
 def test_orbit_goes_to_both_sides_and_sees_the_whole_head():
-  head = load_head()
-  shape = jnp.zeros(head.num_shape)
-  drive = list(orbit_drive(head, shape, Orbit(frames=8, size=100)))
+  avatar = small_avatar()
+  head = avatar.head
+  drive = list(orbit_drive(avatar, Orbit(frames=8, size=100)))
   yaws = []
   for codes, camera in drive:
     vertices = np.asarray(pose_head(head, codes), np.float64)
@@ -72,8 +72,29 @@ def test_orbit_goes_to_both_sides_and_sees_the_whole_head():
   assert max(yaws) == pytest.approx(YAW, abs=0.01)
   assert min(yaws) == pytest.approx(-YAW, abs=0.01)
   assert max(float(codes.jaw[0]) for codes, _ in drive) > 0.1
-  still = orbit_drive(head, shape, Orbit(frames=3, still=True))
+  still = orbit_drive(avatar, Orbit(frames=3, still=True))
   assert not any(np.any(codes.jaw) or np.any(codes.expression) for codes, _ in still)
+
+
+def test_the_camera_sees_hair_that_stands_off_the_head():
+  avatar = small_avatar()
+  bare = neutral_extent(avatar)
+  np.testing.assert_allclose(neutral_extent(avatar), bare)
+  top = np.argsort(np.asarray(avatar.layout.texel)[:, 0])[:40]
+  position = np.array(avatar.gaussians.position)
+  position[top, 1] += 8.0  # triangle units along the normal
+  gaussians = dataclasses.replace(
+    avatar.gaussians,
+    position=jnp.asarray(position),
+    opacity_logit=jnp.full(avatar.n, 3.0),
+  )
+  grown = neutral_extent(dataclasses.replace(avatar, gaussians=gaussians))
+  assert np.abs(grown - bare).max() > 0.02
+  assert (grown[0] <= bare[0] + 1e-3).all()
+  assert (grown[1] >= bare[1] - 1e-3).all()
+  hidden = dataclasses.replace(gaussians, opacity_logit=jnp.full(avatar.n, -3.0))
+  mesh = neutral_extent(dataclasses.replace(avatar, gaussians=hidden))
+  assert np.abs(mesh - bare).max() < 0.01
 
 
 def test_other_peoples_folders_are_never_replaced(fails, refined, tmp_path):
