@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from sa0_kernels import Camera
 
 from sa0_jax.avatar.activations import logit
@@ -71,7 +71,7 @@ def initialize_avatar(
   """
   layout = UVLayout.from_head(head, uv_size)
   reference = reference_frame(capture, positions, seed)
-  views = _choose_views(capture, positions, reference)
+  views = choose_views(capture, positions, reference, _MAX_VIEWS)
   vertices = pose_frames(head, capture.frame_codes(views))
   thickness = shell_thickness(capture, head, views, vertices)
   shells = [v + thickness[:, None] * outward(v, head.faces) for v in vertices]
@@ -119,8 +119,20 @@ def shell_gaussians(
   )
 
 
-def _choose_views(capture: Capture, positions: np.ndarray, reference: int) -> np.ndarray:
-  """The reference, then frames as different as possible in viewing direction and mouth opening."""
+def choose_views(
+  capture: Capture, positions: np.ndarray, reference: int, count: int
+) -> Int[np.ndarray, ' k']:
+  """Frames that show as much as possible of a head.
+
+  Args:
+    capture: the subject.
+    positions: frames to choose from.
+    reference: the first of them.
+    count: how many at most; fewer where all frames look alike.
+
+  Returns:
+    The reference, then frames as different as possible in viewing direction and mouth opening.
+  """
   to_camera = np.asarray(capture.camera.world_to_camera)[positions, :3, :3]
   rotation = np.asarray(capture.codes.rotation)[positions]
   neck = np.asarray(capture.codes.neck)[positions]
@@ -128,7 +140,7 @@ def _choose_views(capture: Capture, positions: np.ndarray, reference: int) -> np
   # Small rotations add up nearly like vectors; this only ranks frames by difference.
   features = np.concatenate([to_camera[:, 2], rotation + neck, jaw], axis=1)
   chosen = [int(np.flatnonzero(positions == reference)[0])]
-  while len(chosen) < min(_MAX_VIEWS, len(positions)):
+  while len(chosen) < min(count, len(positions)):
     distance = np.linalg.norm(features[:, None] - features[chosen], axis=-1).min(axis=1)
     farthest = int(np.argmax(distance))
     if distance[farthest] < 1e-6:
