@@ -94,7 +94,7 @@ def test_the_camera_sees_hair_that_stands_off_the_head():
   assert (grown[1] >= bare[1] - 1e-3).all()
   hidden = dataclasses.replace(gaussians, opacity_logit=jnp.full(avatar.n, -3.0))
   mesh = neutral_extent(dataclasses.replace(avatar, gaussians=hidden))
-  assert np.abs(mesh - bare).max() < 0.01
+  assert np.abs(mesh - bare).max() < 0.015
 
 
 def test_other_peoples_folders_are_never_replaced(fails, refined, tmp_path):

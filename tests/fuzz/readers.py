@@ -4,6 +4,7 @@ A reader that is not in this table is not tested against damage: add it here whe
 """
 
 import functools
+import json
 import pickle
 
 import numpy as np
@@ -268,11 +269,123 @@ _EDITIONS = {
 }
 
 
+def _splats(folder, suffix):
+  from sa0_jax.export.export import export
+  from tests.refine.scenes import target_avatar
+
+  export(target_avatar(), folder / f'x{suffix}')
+  return folder / f'x{suffix}'
+
+
+def _read_splats(path):
+  from sa0_jax.export.ply import read_ply
+  from sa0_jax.export.splat import read_splat
+  from sa0_jax.export.spz import read_spz
+
+  readers = {'.ply': read_ply, '.splat': read_splat, '.spz': read_spz}
+  return readers[path.suffix](path)
+
+
+def _arkit_csv(folder):
+  from sa0_jax.drive.arkit import load_map
+
+  names = [name for name in load_map() if not name.startswith('Head')]
+  names = [name[0].upper() + name[1:] for name in names] + ['HeadYaw', 'HeadPitch', 'HeadRoll']
+  lines = [','.join(['Timecode', 'BlendShapeCount', *names])]
+  for row in range(4):
+    stamp = f'00:00:0{row // 2}:{30 * (row % 2):02d}.000'
+    lines.append(','.join([stamp, str(len(names)), *['0.25'] * len(names)]))
+  (folder / 'take.csv').write_text('\n'.join(lines) + '\n')
+  return folder / 'take.csv'
+
+
+def _read_arkit_csv(path):
+  from sa0_jax.drive.arkit import read_arkit_csv
+  from sa0_jax.head.registry import load_head
+
+  return read_arkit_csv(path, load_head())
+
+
+def _arkit_map(folder):
+  from sa0_jax.drive.arkit import DEFAULT_MAP
+
+  (folder / 'map.json').write_bytes(DEFAULT_MAP.read_bytes())
+  return folder / 'map.json'
+
+
+def _read_arkit_map(path):
+  from sa0_jax.drive.arkit import load_map
+
+  return load_map(path)
+
+
+def _flame_codes(folder):
+  np.savez(folder / 'motion.npz', codes=np.full((5, 112), 0.01, np.float32))
+  return folder / 'motion.npz'
+
+
+def _read_flame_codes(path):
+  from sa0_jax.drive.flame_codes import read_flame_codes
+  from sa0_jax.head.registry import load_head
+
+  return read_flame_codes(path, load_head())
+
+
+def _clip_list(folder):
+  clips = [{'name': 'anna', 'sources': [0, 4], 'targets': [1, 2, 3]}, {'name': 'bert'}]
+  content = {'format': 'sa0-evaluation-list', 'version': 1, 'clips': clips}
+  (folder / 'list.json').write_text(json.dumps(content))
+  return folder / 'list.json'
+
+
+def _read_clip_list(path):
+  from sa0_jax.evaluate.clips import read_clips
+
+  return read_clips(path)
+
+
+def _coefficients(folder, suffix):
+  path = folder / f'anna{suffix}'
+  if suffix == '.npz':
+    np.savez(path, frame=np.arange(4), pose=np.full((4, 3), 0.1), embedding=np.ones((4, 8)))
+  else:
+    rows = ['frame,pose_0,pose_1,pose_2', *(f'{i},0.1,-0.2,0.05' for i in range(4))]
+    path.write_text('\n'.join(rows) + '\n')
+  return path
+
+
+def _read_coefficients(path):
+  from sa0_jax.evaluate.coefficients import read_table
+
+  return read_table(path)
+
+
+def _generator(folder):
+  from sa0_jax.generator.checkpoint import save_generator
+  from tests.generator.tiny import generator
+
+  save_generator(folder / 'g.npz', generator())
+  return folder / 'g.npz'
+
+
+def _read_generator(path):
+  from sa0_jax.generator.checkpoint import load_generator
+
+  return load_generator(path)
+
+
 READERS = {
+  'arkit_csv': (_arkit_csv, _read_arkit_csv),
+  'arkit_map': (_arkit_map, _read_arkit_map),
   'avatar': (_avatar, _read_avatar),
   'capture_jpg': (functools.partial(_capture, image_format='jpg'), _read_capture),
   'capture_png': (functools.partial(_capture, image_format='png'), _read_capture),
+  'clip_list': (_clip_list, _read_clip_list),
+  'coefficients_csv': (functools.partial(_coefficients, suffix='.csv'), _read_coefficients),
+  'coefficients_npz': (functools.partial(_coefficients, suffix='.npz'), _read_coefficients),
+  'flame_codes': (_flame_codes, _read_flame_codes),
   'flame_pickle': (_flame_pickle, _read_flame_pickle),
+  'generator': (_generator, _read_generator),
   'head': (_head_file, _read_head),
   'landmarks_npy': (_landmark_object, _read_landmarks),
   'landmarks_npz': (_landmarks, _read_landmarks),
@@ -280,9 +393,12 @@ READERS = {
   'pickle': (_python2_pickle, _read_pickle),
   'pth_legacy': (functools.partial(_pth, legacy=True), _read_pth),
   'pth_zip': (functools.partial(_pth, legacy=False), _read_pth),
+  'ply': (functools.partial(_splats, suffix='.ply'), _read_splats),
   'prepared': (_prepared, _read_prepared),
   'safetensors': (_safetensors, _read_safetensors),
+  'splat': (functools.partial(_splats, suffix='.splat'), _read_splats),
   'split': (_split, _read_split),
+  'spz': (functools.partial(_splats, suffix='.spz'), _read_splats),
   'studio_set': (_studio_set, _read_studio_set),
   'uv_npz': (_uv_npz, _read_uv),
   'uv_obj': (_uv_obj, _read_uv),

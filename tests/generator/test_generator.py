@@ -147,7 +147,8 @@ def test_colours_come_from_images_of_more_pixels_where_there_are_any():
   sharp = jax.image.resize(packed.image, (1, 4, 128, 128, 3), 'nearest')
   sharper = encode_jit(generator(), packed._replace(colors=sharp), rig().arrays)
   plain = encode(generator(), packed)
-  np.testing.assert_array_equal(sharper.features, plain.features)
+  # Another program: equal up to rounding.
+  np.testing.assert_allclose(sharper.features, plain.features, atol=1e-4)
   assert float(jnp.abs(sharper.rgb - plain.rgb).max()) > 0.0
   assert float(jnp.abs(sharper.rgb - plain.rgb).mean()) < 0.03
 

@@ -82,6 +82,7 @@ def pack_target(frames: FrameArrays, at: int, codes: HeadCodes, box) -> Targets:
     camera=jax.tree.map(lambda leaf: leaf[None], camera),
     codes=jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], codes),
     box=jnp.asarray(box, jnp.float32)[None],
+    matte=frames.mattes[at][None],
   )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from sa0_jax.data.config import BuildConfig, DataConfig
+from sa0_jax.data.prepared import PreparedData
 from sa0_jax.generator.checkpoint import load_generator
 from sa0_jax.train import loop as loop_lib
 from sa0_jax.train.checkpoint import CheckpointConfig
@@ -35,6 +36,7 @@ def kept_programs(tmp_path_factory):
   jax.config.update(
     'jax_disable_most_optimizations', True
   )  # before `whole`: other code, other bits
+  jax.clear_caches()  # programs of tests before, compiled otherwise
   folder = tmp_path_factory.mktemp('programs')
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
@@ -268,6 +270,28 @@ def test_a_full_disk_ends_the_run_and_loses_nothing(whole, config, tmp_path, mon
   said = []
   assert train(config, tmp_path, Session(said.append)).finished
   assert said[0].startswith('going on from step ')
+  same(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_data_that_cannot_be_read_ends_the_run_and_loses_nothing(
+  whole, config, tmp_path, monkeypatch
+):
+  """A thread of the data fails, in Phase 2: the run ends with what it said."""
+  read = PreparedData.read
+
+  def broken(self, row):
+    if 'sa0_multiview' in str(self.path) and self.split == 'train':
+      raise ValueError(f'{self.path}: record {row} is damaged')
+    return read(self, row)
+
+  monkeypatch.setattr(PreparedData, 'read', broken)
+  with pytest.raises(ValueError, match=r'sa0_multiview.*record \d+ is damaged'):
+    train(config, tmp_path, Session(say=lambda text: None))
+  monkeypatch.setattr(PreparedData, 'read', read)
+  said = []
+  assert train(config, tmp_path, Session(said.append)).finished
+  assert said[0].startswith(f'going on from step {STEPS}')
   same(whole, tmp_path)
 
 
