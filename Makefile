@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 AOT ?= .venv-aot
+DOCS ?= .venv-docs
 OUT ?= demo
 
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ PYTEST := NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest
 WORKERS ?= 2
 DEFAULT := not slow and not mediapipe and not parity and not real_clip and not interpreter and not aot and not browser and not node
 
-.PHONY: demo test test-slow test-parity test-mediapipe test-browser test-interpreter test-aot test-aot-slow test-node lint format viewer wheel constraints clean
+.PHONY: demo test test-slow test-parity test-mediapipe test-browser test-interpreter test-aot test-aot-slow test-node docs docs-serve lint format viewer wheel constraints clean
 
 demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
 	$(BIN)/sa0 demo --out $(OUT)
@@ -47,6 +48,12 @@ test-node: $(VENV)/.installed-dev  ## other people's readers of what is exported
 	npm install --silent --no-save --prefix .node @sparkjsdev/spark@0.1.10 three gltf-validator
 	$(PYTEST) -m node
 
+docs: $(DOCS)/.installed  ## the documentation as a site, in ./site
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --quiet
+
+docs-serve: $(DOCS)/.installed  ## the same, shown on this machine while pages are written
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
+
 lint: $(VENV)/.installed-dev  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -68,7 +75,7 @@ constraints: $(VENV)/.installed-dev  ## freezes what is installed now
 	mv constraints.txt.new constraints.txt
 
 clean:  ## all that can be made again
-	rm -rf $(VENV) $(AOT) .node build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(AOT) $(DOCS) .node build site dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -89,6 +96,13 @@ $(AOT)/.installed: $(INPUTS) tests/aot/constraints.txt
 	  -c tests/aot/constraints.txt -e . absl-py beartype pytest pytest-xdist libtpu
 	$(AOT)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
 	  -c tests/aot/constraints.txt jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12
+	touch $@
+
+# The site is made from the sources' text: nothing of this project has to be installed.
+$(DOCS)/.installed: docs/constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check install --quiet -c docs/constraints.txt \
+	  mkdocs-material 'mkdocstrings[python]' ruff
 	touch $@
 
 $(VENV)/.installed-parity: $(VENV)/.installed-dev

@@ -4,7 +4,9 @@ import re
 import shlex
 
 import pytest
+import sa0_kernels
 
+import sa0_jax
 from sa0_jax.capture.studio import StudioConfig, film
 from sa0_jax.cli.main import build_parser, main
 from sa0_jax.cli.options import split_overrides
@@ -43,7 +45,7 @@ def test_make_targets_of_the_readme_exist():
 
 
 def test_links_of_the_pages_lead_somewhere():
-  for page in (*PAGES, 'kernels/README.md'):
+  for page in (*PAGES, 'kernels/README.md', 'results/README.md'):
     for link in re.findall(r'\]\(([^)#]+)\)', (ROOT / page).read_text()):
       if not link.startswith('http'):
         assert ((ROOT / page).parent / link).exists(), f'{page}: {link}'
@@ -77,3 +79,23 @@ def test_the_readme_runs_in_python(subject, monkeypatch):
   exec(compile(small.replace('frames[7]', 'frames[2]'), 'README.md', 'exec'), names)
   assert names['frame'].rgb.shape == (64, 64, 3)
   assert (subject / 'subject.ply').exists()
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  code = (ROOT / 'docs/tutorial.py').read_text()
+  sizes = 'FRAMES, SIZE, STEPS, UV_SIZE = 48, 256, 1500, 128'
+  assert sizes in code
+  small = code.replace(sizes, 'FRAMES, SIZE, STEPS, UV_SIZE = 6, 64, 4, 24')
+  names: dict = {}
+  exec(compile(small, 'tutorial.py', 'exec'), names)
+  assert names['picture'].rgb.shape == (64, 64, 3)
+  assert names['picture'].alpha.mean() > 0.1
+  assert (tmp_path / 'smile.ply').exists()
+  assert float(abs(names['gradient']).max()) > 0
+
+
+def test_public_names_are_in_the_reference():
+  page = (ROOT / 'docs/api.md').read_text()
+  listed = {line.rpartition('.')[2] for line in re.findall(r'^::: (\S+)$', page, re.MULTILINE)}
+  assert {*sa0_jax.__all__, *sa0_kernels.__all__} == listed
