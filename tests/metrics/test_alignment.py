@@ -85,7 +85,7 @@ def test_deep3d_finds_the_scale_and_place_of_its_own_template(size, scale):
   assert width == height == int(size * 102 / scale)
   centre = np.array([left, upper]) + 112
   # Both sizes and corners are cut to whole pixels.
-  np.testing.assert_allclose(centre, (origin + [0, 1]) * 102 / scale, atol=1.5)
+  np.testing.assert_allclose(centre, (origin + np.array([0, 1])) * 102 / scale, atol=1.5)
 
 
 def pillow(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
