@@ -14,6 +14,7 @@ frame, pose_0, pose_1, …
 
 import csv
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sa0_jax import archive
 from sa0_jax.metrics import faces
 
 _WIDTHS = {'embedding': None, 'expression': faces.NUM_EXPRESSION, 'pose': 3, 'landmarks': 136}
+_METRICS = {'embedding': 'csim', 'expression': 'aed', 'pose': 'apd', 'landmarks': 'akd'}
 _MAX_BYTES = 1 << 30
 _MAX_FIELD = 64  # characters of a number
 
@@ -123,6 +125,33 @@ def face_rows(
     ours, theirs = (table['landmarks'].reshape(-1, 68, 2) for table in (rendered, reference))
     columns['akd'] = faces.akd(ours, theirs, size=resolution)
   return [{key: float(column[i]) for key, column in columns.items()} for i in range(len(wanted))]
+
+
+def check_given_once(
+  folder: str | os.PathLike[str], clips: Iterable[str], measured: Collection[str]
+) -> None:
+  """Makes sure, before hours of work, that no metric comes from a network and from files.
+
+  Args:
+    folder: as this module describes it; files that are not there yet are not looked at.
+    clips: their names.
+    measured: metrics that networks give.
+
+  Raises:
+    ValueError: one does, or a file is damaged.
+  """
+  for name in clips if measured else ():
+    try:
+      path = _find(Path(folder), 'rendered', name)
+    except FileNotFoundError:
+      continue
+    for array in read_table(path):
+      metric = _METRICS.get(array)
+      if metric in measured:
+        raise ValueError(
+          f'{path}: holds {array!r}, which gives {metric}, and a network was given for {metric}, '
+          'too: take one of them'
+        )
 
 
 def _find(folder: Path, kind: str, name: str) -> Path:

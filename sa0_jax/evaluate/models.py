@@ -1,4 +1,4 @@
-"""What can be evaluated: a generator, or avatars."""
+"""What can be evaluated: a generator, finished or out of a checkpoint, or avatars."""
 
 import hashlib
 import os
@@ -12,10 +12,11 @@ from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture
 from sa0_jax.evaluate.scoring import Person
 from sa0_jax.generator.checkpoint import load_generator
-from sa0_jax.generator.generator import Rig, encode
+from sa0_jax.generator.generator import Generator, Rig, encode
 from sa0_jax.generator.sources import load_sources
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
+from sa0_jax.train.weights import read_generator
 
 
 class Prepared(NamedTuple):
@@ -63,12 +64,14 @@ class GeneratorModel:
 
   def __init__(self, path: str | os.PathLike[str]):
     """Loads it; errors as `load_generator`."""
-    self._generator = load_generator(path)
-    self._digest = file_digest(path)
+    self._take(load_generator(path), file_digest(path))
+
+  def _take(self, generator: Generator, digest: str) -> None:
+    self._generator, self._digest = generator, digest
     self._rigs: dict[str, Rig] = {}
 
   def digest(self, name: str) -> str:
-    """Of the file."""
+    """Of the file, whoever is shown."""
     return self._digest
 
   def prepare(self, name: str, capture: Capture, sources: tuple[int, ...]) -> Prepared:
@@ -87,6 +90,25 @@ class GeneratorModel:
     known = (self._generator, identity, rig.arrays.rest)
     person = Person(None, known, rig.arrays.faces, rig.arrays.uv.layout.face)
     return Prepared(person, np.asarray(capture.codes.shape), rig.head)
+
+
+class CheckpointModel(GeneratorModel):
+  """The generator in a checkpoint of a training run.
+
+  Attributes:
+    position: where the run was.
+  """
+
+  def __init__(self, workdir: str | os.PathLike[str], which: int | str):
+    """Reads it; errors as `read_generator`.
+
+    Args:
+      workdir: of the run.
+      which: a step, 'latest' or 'best'.
+    """
+    saved = read_generator(Path(workdir) / 'checkpoints', which)
+    self.position = saved.position
+    self._take(saved.generator, saved.digest)
 
 
 class AvatarModel:

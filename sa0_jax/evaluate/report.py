@@ -66,7 +66,7 @@ def to_markdown(report: dict[str, Any], beside: str | None = None) -> str:
   """The report as a page.
 
   Args:
-    report: from `summarize`.
+    report: from `summarize`; 'checkpoint' may be added: step, phase and score of the run.
     beside: name of the published table to stand beside, of `PUBLISHED`; None takes none.
 
   Raises:
@@ -79,6 +79,8 @@ def to_markdown(report: dict[str, Any], beside: str | None = None) -> str:
     f'{report["resolution"]} × {report["resolution"]} px over the colour '
     f'{", ".join(f"{value:g}" for value in report["background"])} (RGB).',
   ]
+  if 'checkpoint' in report:
+    lines[-1] += f' {_checkpoint(report["checkpoint"])}'
   if beside is not None:
     lines += ['', *_beside(_published(beside, report['protocol']), report)]
   if names:
@@ -92,6 +94,12 @@ def to_markdown(report: dict[str, Any], beside: str | None = None) -> str:
     lines += ['', *_table(titles, rows)]
   lines += ['', *(_explain(metric) for metric in report['metrics'])]
   return '\n'.join(lines).rstrip() + '\n'
+
+
+def _checkpoint(position: dict[str, Any]) -> str:
+  score = position['score']
+  held_out = '' if score is None else f', {score:.2f} dB on held-out people'
+  return f'Checkpoint {position["step"]}, of phase {position["phase"]}{held_out}.'
 
 
 def _published(name: str, protocol: str) -> PublishedTable:

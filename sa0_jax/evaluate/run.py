@@ -27,7 +27,8 @@ from sa0_jax.capture.capture import Capture, load_capture
 from sa0_jax.capture.frames import load_frames
 from sa0_jax.capture.splits import Split, read_split
 from sa0_jax.evaluate.clips import Clip
-from sa0_jax.evaluate.models import Model, file_digest
+from sa0_jax.evaluate.faces import ClipFaces, FaceNetworks, Seen, face_points
+from sa0_jax.evaluate.models import Model, Prepared, file_digest
 from sa0_jax.evaluate.pictures import comparison_row, grid
 from sa0_jax.evaluate.scoring import Scorer, make_shot, pixel_metrics
 from sa0_jax.losses.lpips import Lpips
@@ -159,6 +160,7 @@ class Work:
     out: folder for the results.
     perceptual: LPIPS weights by network, 'alex' or 'vgg'.
     perceptual_source: what these weights are, for the record.
+    faces: networks for CSIM, AED and APD; None measures none of them.
   """
 
   captures: Path
@@ -166,6 +168,7 @@ class Work:
   out: Path
   perceptual: Mapping[str, Lpips] = dataclasses.field(default_factory=dict)
   perceptual_source: str = ''
+  faces: FaceNetworks | None = None
 
 
 def evaluate(
@@ -207,7 +210,7 @@ def evaluate(
   total, done = sum(len(tasks[at].targets) for at in open_), 0
   for at in open_:
     rows = []
-    for row in _clip(model, scorer, tasks[at], work.out, config):
+    for row in _clip(model, scorer, tasks[at], work, config):
       rows.append(row)
       done += 1
       if progress is not None:
@@ -218,35 +221,82 @@ def evaluate(
 
 
 def _clip(
-  model: Model, scorer: Scorer, task: Task, out: Path, config: EvaluateConfig
+  model: Model, scorer: Scorer, task: Task, work: Work, config: EvaluateConfig
 ) -> Iterator[dict[str, Any]]:
-  """Rows of one clip, one a frame; its picture is written after the last."""
-  prepared = model.prepare(task.name, task.identity, task.sources)
+  """Rows of one clip, one a frame; its picture is written after the last.
+
+  Numbers of face networks come in batches: rows are whole once all have been taken.
+  """
+  prepared, out = model.prepare(task.name, task.identity, task.sources), work.out
   person = scorer.place(prepared.person)
   shown = {task.targets[i] for i in np.linspace(0, len(task.targets) - 1, _MAX_ROWS).astype(int)}
-  source = _source_picture(task, config) if task.sources else None
+  source = _picture(task.identity, task.sources[0], config) if task.sources else None
   if config.save_frames and source is not None:
     _save_frame(out, 'source', task.name, task.sources[0], source)
   pictures = []
   codes = dataclasses.replace(task.driver.codes, shape=np.asarray(prepared.shape, np.float32))
   driver = dataclasses.replace(task.driver, codes=codes)
+  watch = None if work.faces is None else _Faces(work.faces, task, prepared, driver, config)
   for begin in range(0, len(task.targets), scorer.batch):
     positions = task.targets[begin : begin + scorer.batch]
     selected = driver.select(positions)
     frames = load_frames(selected, prepared.head, config.resolution)
     scored = scorer(person, make_shot(frames, selected.codes))
-    for row, position in enumerate(positions):
-      pair = scored.rendered[row], scored.target[row]
+    for at, position in enumerate(positions):
+      pair = scored.rendered[at], scored.target[at]
       if config.save_frames:
         for kind, picture in zip(('rendered', 'reference'), pair, strict=True):
           _save_frame(out, kind, task.name, position, picture)
       if position in shown:
         pictures.append(comparison_row(source, *pair, compared=config.protocol != 'cross'))
-      values = {name: float(scores[row]) for name, scores in scored.scores.items()}
-      yield {'frame': position, 'id': int(task.driver.ids[position]), **values}
+      values = {name: float(scores[at]) for name, scores in scored.scores.items()}
+      row = {'frame': position, 'id': int(task.driver.ids[position]), **values}
+      if watch is not None:
+        watch.add(begin + at, row, pair)
+      yield row
+  if watch is not None:
+    watch.finish()
   place = out / 'pictures'
   place.mkdir(parents=True, exist_ok=True)
   image_files.write(place / f'{task.name}.png', grid(pictures))
+
+
+class _Faces:
+  """Faces of one clip: where they are, and what networks say about them."""
+
+  def __init__(
+    self,
+    networks: FaceNetworks,
+    task: Task,
+    prepared: Prepared,
+    driver: Capture,
+    config: EvaluateConfig,
+  ):
+    self._positions = task.targets
+    # The rendered person's mesh and the filmed one's differ where somebody else drives.
+    self._points = [
+      face_points(prepared.head, capture.select(task.targets), config.resolution)
+      for capture in (driver, task.driver)
+    ]
+    source = None
+    if config.protocol == 'cross':  # who is rendered, not who drives; an avatar has no sources
+      first = (*task.sources, 0)[0]
+      [points] = face_points(prepared.head, task.identity.select([first]), config.resolution)
+      source = Seen(_picture(task.identity, first, config), points, f'source frame {first}')
+    self._measured = ClipFaces(networks, task.name, source)
+
+  def add(self, at: int, row: dict[str, Any], pair: tuple[np.ndarray, np.ndarray]) -> None:
+    """One frame, rendered and filmed."""
+    kinds = ('rendered', 'reference')
+    seen = [
+      Seen(picture, points[at], f'{kind} frame {self._positions[at]}')
+      for picture, points, kind in zip(pair, self._points, kinds, strict=True)
+    ]
+    self._measured.add(row, *seen)
+
+  def finish(self) -> None:
+    """After the last frame."""
+    self._measured.finish()
 
 
 def _save_frame(out: Path, kind: str, name: str, position: int, picture: np.ndarray) -> None:
@@ -255,9 +305,9 @@ def _save_frame(out: Path, kind: str, name: str, position: int, picture: np.ndar
   image_files.write(place / f'{position:06d}.png', picture)
 
 
-def _source_picture(task: Task, config: EvaluateConfig) -> np.ndarray:
-  """The first source frame, at the size and over the colour of the others."""
-  frame = task.identity.frames[task.sources[0]]
+def _picture(capture: Capture, position: int, config: EvaluateConfig) -> np.ndarray:
+  """A source frame, at the size and over the colour of the others."""
+  frame = capture.frames[position]
   color = jnp.asarray(config.background, jnp.float32)
   over = composite(jnp.asarray(frame.image), jnp.asarray(frame.matte), color)
   return image_files.resize(to_bytes(np.asarray(over)), (config.resolution, config.resolution))
@@ -282,6 +332,8 @@ def _key(
       for file in ('capture.json', 'tracking.npz')
     ],
   }
+  if work.faces is not None:  # else results of before these networks stay valid
+    described['faces'] = work.faces.digests
   return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 

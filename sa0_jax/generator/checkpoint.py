@@ -5,6 +5,7 @@ import json
 import os
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sa0_jax.generator.generator import Generator, GeneratorConfig
 FORMAT = 'sa0-generator'
 VERSION = 1
 _MAX_BYTES = 1 << 34
-_SEPARATOR = '/'
+PARAMETERS, _SEPARATOR = 'parameters', '/'
 
 
 def save_generator(path: str | os.PathLike[str], generator: Generator) -> None:
@@ -55,38 +56,69 @@ def load_generator(path: str | os.PathLike[str] | None = None) -> Generator:
   if header[1] != str(VERSION):
     raise ValueError(f'{path}: generator file version {header[1]}, this program reads {VERSION}')
   config = _read_config(arrays.pop('config', None), str(path))
+  return generator_of(config, arrays, str(path))
+
+
+def generator_of(
+  config: GeneratorConfig, arrays: Mapping[str, np.ndarray], source: str
+) -> Generator:
+  """A generator with given parameters.
+
+  Args:
+    config: what it is.
+    arrays: by the words of their places, 'parameters/decoder/color/kernel'.
+    source: where they are from, for messages.
+
+  Raises:
+    ValueError: they do not fit the configuration; the message names the parameter and its shape.
+  """
+  left = dict(arrays)
   definition, state = nnx.split(nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0))))
   filled = []
   for where, parameter in nnx.to_flat_state(state):
-    value = arrays.pop(_name(where), None)
+    name = _name(where)
+    value = left.pop(name, None)
     if value is None:
-      raise ValueError(f'{path}: {_name(where)} of shape {list(parameter.shape)} is missing')
+      raise ValueError(f'{source}: {name} of shape {list(parameter.shape)} is missing')
     if value.shape != parameter.shape or value.dtype != parameter.dtype:
       raise ValueError(
-        f'{path}: {_name(where)} is {value.dtype} {list(value.shape)}, expected '
+        f'{source}: {name} is {value.dtype} {list(value.shape)}, expected '
         f'{parameter.dtype} {list(parameter.shape)}'
       )
     if not np.isfinite(value).all():
-      raise ValueError(f'{path}: {_name(where)} holds values that are not finite')
+      raise ValueError(f'{source}: {name} holds values that are not finite')
     filled.append((where, parameter.replace(jnp.array(value))))
-  if arrays:
-    name = min(arrays)
-    raise ValueError(f'{path}: {name} of shape {list(arrays[name].shape)} is not part of the model')
+  if left:
+    name = min(left)
+    raise ValueError(f'{source}: {name} of shape {list(left[name].shape)} is not part of the model')
   return nnx.merge(definition, nnx.from_flat_state(filled))
 
 
 def _name(where: tuple[Any, ...]) -> str:
-  return _SEPARATOR.join(['parameters', *map(str, where)])
+  return _SEPARATOR.join([PARAMETERS, *map(str, where)])
 
 
 def _read_config(text: np.ndarray | None, path: str) -> GeneratorConfig:
-  """The configuration in a file, strictly: unknown or missing names are errors."""
+  """The configuration in a file."""
   if text is None or text.shape != () or text.dtype.kind != 'U':
     raise ValueError(f'{path}: no configuration in the file')
   try:
-    return _build(GeneratorConfig, json.loads(str(text)))
-  except (ValueError, TypeError) as error:
+    table = json.loads(str(text))
+  except ValueError as error:
     raise ValueError(f'{path}: not a configuration of this version ({error})') from None
+  return config_of(table, path)
+
+
+def config_of(table: Any, source: str) -> GeneratorConfig:
+  """A configuration from what JSON has of it, strictly: unknown or missing names are errors.
+
+  Raises:
+    ValueError: it is none of this version; the message begins with `source`.
+  """
+  try:
+    return _build(GeneratorConfig, table)
+  except (ValueError, TypeError) as error:
+    raise ValueError(f'{source}: not a configuration of this version ({error})') from None
 
 
 def _build(kind: Any, value: Any) -> Any:

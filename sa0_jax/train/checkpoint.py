@@ -27,7 +27,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,9 +223,8 @@ class CheckpointStore:
     return self._folder / str(step)
 
   def _steps(self) -> list[int]:
-    """Of the folders with a checkpoint's name, newest first."""
-    names = [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
-    return sorted((int(n) for n in names if re.fullmatch('0|[1-9][0-9]{0,17}', n)), reverse=True)
+    """Newest first."""
+    return saved_steps(self._folder)
 
   def _open(self) -> tuple[Any, Any]:
     """Orbax and its manager, made when first needed: only a run that saves owns the folder."""
@@ -328,6 +327,76 @@ class CheckpointStore:
     _first_process(None)  # nobody looks before they are gone
     if damaged and self._manager is not None:
       self._manager.reload()
+
+
+def saved_steps(folder: Path) -> list[int]:
+  """Of the folders with a checkpoint's name, newest first."""
+  names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+  return sorted((int(n) for n in names if re.fullmatch('0|[1-9][0-9]{0,17}', n)), reverse=True)
+
+
+def saved_position(folder: Path, step: int) -> Position:
+  """Position of the run in a checkpoint; reads no arrays.
+
+  Raises:
+    OSError: its record is missing.
+    ValueError: it is damaged.
+  """
+  return _position(_read_record(folder / str(step), step))
+
+
+class SavedLeaves(NamedTuple):
+  """Some arrays of a checkpoint.
+
+  Attributes:
+    identity: whose run it is, as it was saved.
+    leaves: arrays on the host by name ('trainable/decoder/color/kernel').
+  """
+
+  identity: dict[str, Any]
+  leaves: dict[str, np.ndarray]
+
+
+def read_leaves(folder: Path, step: int, parts: Collection[str]) -> SavedLeaves:
+  """Reads some arrays of a checkpoint, whatever devices it was saved from, and changes nothing.
+
+  Args:
+    folder: of the checkpoints.
+    step: which.
+    parts: first words of the names wanted, such as 'trainable'; the others are not read.
+
+  Raises:
+    OSError: there is no such checkpoint.
+    ValueError: it is damaged.
+  """
+  import orbax.checkpoint as ocp
+
+  place = folder.absolute() / str(step)
+  record = _read_record(place, step)
+  saved = {n: leaf for n, leaf in record['leaves'].items() if n.partition('/')[0] in parts}
+  wanted = {
+    name: jax.ShapeDtypeStruct(leaf['shape'], jnp.dtype(leaf['dtype']))
+    for name, leaf in saved.items()
+  }
+  tree = _nested(_not_empty(wanted))
+  how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+  arguments = ocp.args.PyTreeRestore(tree, how, partial_restore=True)
+  try:
+    handler = ocp.PyTreeCheckpointHandler()
+    found = _flat(handler.restore(ocp.path.step.epath.Path(place / _STATE), args=arguments))
+    leaves = {
+      name: np.asarray(found[name]) if leaf.size else np.zeros(leaf.shape, leaf.dtype)
+      for name, leaf in wanted.items()
+    }
+  except MemoryError:
+    raise
+  except Exception as error:  # as in `_try_state`
+    raise ValueError(f'{place}: damaged ({_reason(error)})') from error
+  sums = _checksums({name: jnp.asarray(value) for name, value in leaves.items()})
+  wrong = [name for name, leaf in saved.items() if leaf['checksum'] != sums[name]]
+  if wrong:
+    raise ValueError(f'{place}: damaged (other bits than were saved in {_some(wrong)})')
+  return SavedLeaves(record['identity'], leaves)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -374,6 +374,21 @@ def _read_generator(path):
   return load_generator(path)
 
 
+def _onnx(folder):
+  from tests.evaluate.onnx_models import ARCFACE, matrix, network, with_weights_beside, write
+
+  model = network(ARCFACE[0], matrix(ARCFACE[1]))
+  (folder / 'w').write_bytes(model.graph.initializer[0].raw_data)
+  return write(folder / 'a.onnx', with_weights_beside(model, 'w'))
+
+
+def _read_onnx(path):
+  from sa0_jax.evaluate.face_network import FaceNetwork
+  from sa0_jax.evaluate.faces import ARCFACE
+
+  return FaceNetwork(path, ARCFACE)
+
+
 READERS = {
   'arkit_csv': (_arkit_csv, _read_arkit_csv),
   'arkit_map': (_arkit_map, _read_arkit_map),
@@ -390,6 +405,7 @@ READERS = {
   'landmarks_npy': (_landmark_object, _read_landmarks),
   'landmarks_npz': (_landmarks, _read_landmarks),
   'landmarks_pkl': (_landmark_pickle, _read_landmarks),
+  'onnx': (_onnx, _read_onnx),
   'pickle': (_python2_pickle, _read_pickle),
   'pth_legacy': (functools.partial(_pth, legacy=True), _read_pth),
   'pth_zip': (functools.partial(_pth, legacy=False), _read_pth),

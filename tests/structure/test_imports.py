@@ -44,6 +44,8 @@ PLACES = {
   'absl': ('sa0_jax/cli/', 'sa0_jax/config.py', 'configs/'),
   'ml_collections': ('sa0_jax/cli/', 'sa0_jax/config.py', 'configs/'),
   'orbax': ('sa0_jax/refine/checkpoint.py', 'sa0_jax/train/checkpoint.py'),
+  'onnxruntime': ('sa0_jax/evaluate/face_network.py',),
+  'onnx': (),
   'mediapipe': ('sa0_jax/capture/track/worker.py',),
   'torch': (),
   'tensorflow': (),
@@ -66,7 +68,7 @@ DISTRIBUTIONS = {
   'tensorflow_datasets': 'tensorflow-datasets',
 }
 # In the tracker's own environment; extras that are imported where they are asked for.
-FOREIGN = {'mediapipe', 'apache_beam', 'tensorboardX'}
+FOREIGN = {'mediapipe', 'apache_beam', 'tensorboardX', 'onnxruntime'}
 
 
 def part_of_file(path: str) -> str:

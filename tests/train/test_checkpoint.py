@@ -20,7 +20,7 @@ import pytest
 from flax import nnx
 
 from sa0_jax.train import checkpoint
-from sa0_jax.train.checkpoint import CheckpointConfig, CheckpointStore, Position
+from sa0_jax.train.checkpoint import CheckpointConfig, CheckpointStore, Position, read_leaves
 from tests.structure.sources import ROOT
 
 # Arrays that orbax was reading when another was found damaged report to an event loop that is gone.
@@ -254,6 +254,18 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(copied, damage):
   copied.store.close()
 
 
+@pytest.mark.parametrize('damage', DAMAGE)
+def test_arrays_of_a_damaged_checkpoint_are_refused(copied, damage):
+  DAMAGE[damage](copied.folder / '4')
+  with pytest.raises((ValueError, OSError), match=str(copied.folder / '4')):
+    read_leaves(copied.folder, 4, ('trainable', 'optimizer'))
+  assert copied.names() == {'2', '4'}  # nothing is set aside by whoever only reads
+  assert read_leaves(copied.folder, 2, ('trainable',)).leaves.keys() == {
+    'trainable/up/0',
+    'trainable/half',
+  }
+
+
 @pytest.mark.slow
 def test_no_damage_to_any_file_goes_unnoticed(copied):
   """Each file cut, emptied, flipped or gone: the bits of 4, or those of 2 and a line about it."""
@@ -393,6 +405,21 @@ def save_for_ever(folder: pathlib.Path) -> None:
 
 def test_other_meshes_and_device_counts(tmp_path):
   assert json.loads(finished(start('on_meshes', tmp_path / 'c', 8))) == [8, 1, 8, 8]
+  assert len(jax.devices()) == 1
+  identity, leaves = read_leaves(tmp_path / 'c', 4, ('trainable', 'optimizer'))
+  assert identity == IDENTITY
+  state = make_state(1)
+  moments, (flags, empty) = state.optimizer
+  expected = {
+    'trainable/up/0': state.trainable['up'][0][...],
+    'trainable/half': state.trainable['half'][...],
+    'optimizer/0': moments,
+    'optimizer/1/0': flags,
+    'optimizer/1/1': empty,
+  }
+  assert leaves.keys() == expected.keys()
+  for name, value in expected.items():
+    same_bits(leaves[name], value)
 
 
 def test_kill_9_while_writing(tmp_path):

@@ -19,9 +19,10 @@ from sa0_jax.data.config import BuildConfig, DataConfig
 from sa0_jax.data.prepared import PreparedData
 from sa0_jax.generator.checkpoint import load_generator
 from sa0_jax.train import loop as loop_lib
-from sa0_jax.train.checkpoint import CheckpointConfig
+from sa0_jax.train.checkpoint import CheckpointConfig, saved_position
 from sa0_jax.train.config import TrainConfig, WatchConfig
 from sa0_jax.train.loop import Session, train
+from sa0_jax.train.weights import find, read_generator
 from tests.data.scenes import prepare, save_captures
 from tests.structure.sources import ROOT
 from tests.train.runs import config_file, settings
@@ -128,6 +129,18 @@ def test_both_phases_leave_what_they_promise(whole, config):
   assert train(config, whole, Session(say=lambda text: None)).finished  # nothing is left to do
   assert [line['step'] for line in lines(whole) if 'loss' in line] == [1, 2, 3, 4]
   assert (whole / 'generator.npz').stat().st_mtime_ns >= again
+
+
+def test_a_checkpoint_holds_the_network_of_the_file(whole):
+  """Without the data, the optimiser and the run's devices."""
+  found = read_generator(whole / 'checkpoints', 'latest')
+  expected = load_generator(whole / 'generator.npz')
+  assert (found.position.step, found.position.phase) == (2 * STEPS, 2)
+  assert found.generator.config == expected.config
+  jax.tree.map(np.testing.assert_array_equal, found.generator, expected)
+  scores = [saved_position(whole / 'checkpoints', step).score for step in (STEPS, 2 * STEPS)]
+  best = find(whole / 'checkpoints', 'best')
+  assert best.score == max(scores)
 
 
 @pytest.mark.slow
