@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from sa0_jax import archive
-from sa0_jax.generator.generator import Generator, GeneratorConfig
+from sa0_jax.generator.generator import Generator, GeneratorConfig, abstract_generator
 
 FORMAT = 'sa0-generator'
 VERSION = 1
@@ -55,7 +55,7 @@ def load_generator(path: str | os.PathLike[str] | None = None) -> Generator:
   if header[1] != str(VERSION):
     raise ValueError(f'{path}: generator file version {header[1]}, this program reads {VERSION}')
   config = _read_config(arrays.pop('config', None), str(path))
-  definition, state = nnx.split(nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0))))
+  definition, state = nnx.split(abstract_generator(config))
   filled = []
   for where, parameter in nnx.to_flat_state(state):
     value = arrays.pop(_name(where), None)
