@@ -11,6 +11,7 @@ import pytest
 from tests import machine_code
 
 machine_code.share()
+jax.config.update('jax_disable_most_optimizations', True)  # for JAX that is imported already
 # Tile sizes that the user of this machine has tuned are not what is tested.
 os.environ['SA0_TUNING'] = os.path.join(tempfile.gettempdir(), 'sa0-nothing-tuned', 'tuning.json')
 
@@ -28,29 +29,12 @@ def _room_for_programs():
     jax.clear_caches()
 
 
-# Compiling is most of what these do: XLA leaves its expensive passes out there, as in JAX's own
-# tests. The programs stay the same, the machine code is slower.
-_MOSTLY_COMPILED = {
-  'avatar',
-  'evaluate',
-  'generator',
-  'geometry',
-  'head',
-  'kernels',
-  'losses',
-  'render',
-  'train',
-}
-
-
-@pytest.fixture(autouse=True)
-def _quick_compiler(request):
-  quick = request.path.parent.name in _MOSTLY_COMPILED and not request.node.get_closest_marker(
-    'slow'
-  )
-  jax.config.update('jax_disable_most_optimizations', quick)
-  yield
+@pytest.fixture
+def optimized():
+  """For what trains for minutes: compiled as users' programs are."""
   jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
 
 
 @pytest.fixture

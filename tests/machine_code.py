@@ -1,4 +1,4 @@
-"""Numba's machine code, compiled once for all test processes.
+"""Machine code for the tests: Numba's compiled once for all processes, XLA's compiled quickly.
 
     python -m tests.machine_code
 
@@ -13,16 +13,29 @@ from pathlib import Path
 
 from sa0_jax import cache
 
+# Compiling is most of the suite. XLA's older emitters of loops are three times as quick at it, and
+# its expensive passes are left out, as in JAX's own tests: programs stay the same, machine code is
+# slower. A version of XLA that no longer knows a flag says so: they go with constraints.txt.
+_FLAGS = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+
 
 def share() -> None:
   """Has this process and those it starts keep machine code in one folder for these sources.
 
   Commands that tests run would otherwise choose the user's folder, half-way through.
   """
+  if _FLAGS not in os.environ.get('XLA_FLAGS', ''):
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_FLAGS}'.strip()
+  os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
   if 'NUMBA_CACHE_DIR' not in os.environ:
     digest = cache._sources_digest()
     os.environ['NUMBA_CACHE_DIR'] = str(Path(tempfile.gettempdir()) / f'sa0-tests-{digest}')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')  # programs are compiled anew
+
+
+def devices(count: int) -> str:
+  """XLA_FLAGS of a process with so many devices."""
+  return f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={count}'
 
 
 def main() -> None:

@@ -57,8 +57,11 @@ class ProgressLine:
     self._begin, self._done = time.monotonic(), done
 
   def count(self, done: int, total: int, unit: str = 'frames', *, force: bool = False) -> None:
-    """Shows how many of something are done, how fast, and the time left."""
+    """Shows how many of something are done, how fast, and the time left; 0 is an unknown total."""
     rate = (done - self._done) / max(time.monotonic() - self._begin, 1e-9)
+    if not total:
+      self.write(f'{done} {unit}  {rate:.1f}/s', force=force)
+      return
     left = duration((total - done) / rate) if rate else '?'
     self.write(f'{done}/{total} {unit}  {rate:.1f}/s  {left} left', force=force)
 

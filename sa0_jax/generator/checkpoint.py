@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from sa0_jax import archive
-from sa0_jax.generator.generator import Generator, GeneratorConfig
+from sa0_jax.generator.generator import Generator, GeneratorConfig, abstract_generator
 
 FORMAT = 'sa0-generator'
 VERSION = 1
@@ -73,7 +73,7 @@ def generator_of(
     ValueError: they do not fit the configuration; the message names the parameter and its shape.
   """
   left = dict(arrays)
-  definition, state = nnx.split(nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0))))
+  definition, state = nnx.split(abstract_generator(config))
   filled = []
   for where, parameter in nnx.to_flat_state(state):
     name = _name(where)

@@ -10,6 +10,7 @@ and only the residual head the target frame's codes.
 """
 
 import dataclasses
+import functools
 from typing import Literal, NamedTuple
 
 import jax
@@ -382,6 +383,15 @@ class Generator(nnx.Module):
         f'Generator: the UV image is of {rig.uv.network.layout.resolution} texels, this network of '
         f'{self.config.unet.size}'
       )
+
+
+@functools.cache
+def abstract_generator(config: GeneratorConfig) -> Generator:
+  """The network with shapes in place of parameters, to be split and filled; never to be changed.
+
+  Made once for each configuration: writing the network down takes a second.
+  """
+  return nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0)))
 
 
 def _within(flat: Sources, mattes: UInt8[Array, 'k h w'], uv: UVArrays) -> Float[Array, 'k r r']:

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from sa0_kernels import dispatch, targets
 
-from sa0_jax.generator.generator import Generator, Rig, RigArrays
+from sa0_jax.generator.generator import Rig, RigArrays, abstract_generator
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.lpips import zero_lpips
 from sa0_jax.train import parallel
@@ -83,7 +83,7 @@ class ProgramSize:
 
 def module_sizes(config: TrainConfig) -> list[ModuleSize]:
   """Parameters of each part of the network."""
-  generator = nnx.eval_shape(lambda: Generator(config.generator, rngs=nnx.Rngs(0)))
+  generator = abstract_generator(config.generator)
 
   def trained(phase: PhaseConfig) -> Counter[str]:
     return _count(nnx.split(generator, frozen_parameters(phase.train_encoder), ...)[2])

@@ -14,7 +14,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 from sa0_kernels.rasterize.types import next_power_of_two
 
-from sa0_jax.generator.generator import Generator, GeneratorConfig, RigArrays
+from sa0_jax.generator.generator import (
+  Generator,
+  GeneratorConfig,
+  RigArrays,
+  abstract_generator,
+)
 from sa0_jax.losses.lpips import Lpips
 from sa0_jax.train import parallel
 from sa0_jax.train.config import TrainConfig
@@ -133,7 +138,7 @@ def make_trainer(
     count = jnp.full((), phase.begin, jnp.int32)
     return TrainState(count, trainable, frozen, moments, anchor, jnp.zeros((), bool))
 
-  shapes = jax.eval_shape(init)
+  shapes = jax.eval_shape(init, abstract_generator(config.generator))
   where = parallel.shardings(mesh, shapes)
   gradients = parallel.over_batch(
     mesh, _gradient(config, phase, definition, capacity), (False, False, True, True, False, False)
@@ -222,7 +227,7 @@ def _step(
 
 def _definition(config: GeneratorConfig, kept: Any) -> Any:
   """The network without its parameters."""
-  return nnx.split(nnx.eval_shape(lambda: Generator(config, rngs=nnx.Rngs(0))), kept, ...)[0]
+  return nnx.split(abstract_generator(config), kept, ...)[0]
 
 
 def _gradient(

@@ -23,6 +23,7 @@ from sa0_jax.refine.evaluate import score_frames
 from sa0_jax.refine.step import Binding
 from sa0_jax.render import Renderer
 from sa0_jax.train.objective import ObjectiveConfig, Targets, render_decoded
+from tests import machine_code
 from tests.evaluate.scenes import NAMES, avatars, config, network, scene, work
 from tests.generator import tiny
 from tests.refine.scenes import CONFIG, SIZE, small_capture, start_avatar
@@ -212,9 +213,8 @@ def test_eight_devices_give_the_bits_of_one(own_video, tmp_path):
     "evaluate(avatars(), work(pathlib.Path(sys.argv[1]), NAMES[:2]), config('per-subject'))\n"
   )
   environment = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8',
+    'XLA_FLAGS': machine_code.devices(8),
     'JAX_PLATFORMS': 'cpu',
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # as in this process
   }
   subprocess.run(
     [sys.executable, '-c', program, str(tmp_path)], cwd=ROOT, env=environment, check=True

@@ -21,6 +21,7 @@ from flax import nnx
 
 from sa0_jax.train import checkpoint
 from sa0_jax.train.checkpoint import CheckpointConfig, CheckpointStore, Position, read_leaves
+from tests import machine_code
 from tests.structure.sources import ROOT
 
 # Arrays that orbax was reading when another was found damaged report to an event loop that is gone.
@@ -344,7 +345,7 @@ def start(what: str, folder: pathlib.Path, devices: int = 1) -> subprocess.Popen
     env={
       **os.environ,
       'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+      'XLA_FLAGS': machine_code.devices(devices),
     },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,

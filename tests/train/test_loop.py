@@ -33,11 +33,7 @@ PEOPLE = 3  # the last is held out
 
 @pytest.fixture(scope='module', autouse=True)
 def kept_programs(tmp_path_factory):
-  """Every run compiles the same two steps: once is enough, and as quickly as in any test here."""
-  jax.config.update(
-    'jax_disable_most_optimizations', True
-  )  # before `whole`: other code, other bits
-  jax.clear_caches()  # programs of tests before, compiled otherwise
+  """Every run compiles the same two steps: once is enough."""
   folder = tmp_path_factory.mktemp('programs')
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
@@ -164,8 +160,6 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(steps, whole, config,
 
 _KILLED = """
 import os, signal, sys
-import jax
-jax.config.update('jax_disable_most_optimizations', True)
 from sa0_jax.train import loop
 from sa0_jax.config import from_config_dict, load_config
 from sa0_jax.train.config import TrainConfig

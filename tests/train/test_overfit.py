@@ -20,6 +20,7 @@ UNSEEN = (2, 5)  # cameras whose pictures are neither sources nor targets of tra
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('optimized')
 def test_four_people_are_learnt_and_four_portraits_help(capsys):
   config = settings('tiny')
   phase = first(config, steps=STEPS)

@@ -17,6 +17,7 @@ from sa0_jax.train import parallel
 from sa0_jax.train.config import OptimizerConfig
 from sa0_jax.train.optimizer import layer_rates, learning_rate, make_optimizer
 from sa0_jax.train.step import fresh_generator, make_trainer
+from tests import machine_code
 from tests.structure.sources import ROOT
 from tests.train.runs import first, inputs, one_device, run, second, settings, trainer
 
@@ -118,7 +119,7 @@ def test_two_devices_do_what_one_does(tmp_path):
       env={
         **os.environ,
         'JAX_PLATFORMS': 'cpu',
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}',
+        'XLA_FLAGS': machine_code.devices(count),
       },
       capture_output=True,
       text=True,

@@ -60,7 +60,6 @@ def test_parts_of_a_small_program_add_up(tmp_path):
 
 @pytest.mark.slow
 def test_the_parts_of_a_training_step_are_found(tmp_path):
-  jax.config.update('jax_disable_most_optimizations', True)  # a fixture switches it off again
   batch, rig = test_step.inputs()
   made = test_step.trainer()
   step = lambda state: made.step(state, batch, rig, None)[0]  # noqa: E731

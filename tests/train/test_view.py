@@ -44,5 +44,6 @@ def dependence(weight: float) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('optimized')
 def test_geometry_depends_on_the_view_only_without_the_penalty():
   assert dependence(0.0) > 10 * dependence(0.1)

@@ -39,7 +39,7 @@ from sa0_jax.head.lbs import LandmarkArrays, pose_frames
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.registry import load_head
 
-Report = Callable[[str, int, int], None]  # stage, done, total
+Report = Callable[[str, int, int], None]  # stage, done, total (0: not known)
 
 _LOCATE_FRAMES = 24  # frames in which the face is looked for to choose the crop
 _LOCATE_SIZE = 640  # px; longer side of what the detector sees then
@@ -250,7 +250,7 @@ def _choose_shot(
   most = config.max_frames * config.stride if config.max_frames and config.shot is None else None
 
   def compute() -> Arrays:
-    return {'shots': find_shots(footage, most, lambda done: say('shots', done, done))}
+    return {'shots': find_shots(footage, most, lambda done: say('shots', done, 0))}
 
   shots: list[list[int]] = np.asarray(store.run('shots', compute)['shots']).tolist()
   if config.shot is None:
