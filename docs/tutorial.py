@@ -4,11 +4,11 @@
 # # Tutorial
 #
 # From a filmed head to an avatar that speaks, in Python, on a laptop's CPU. This page is
-# `docs/tutorial.py`: open it in an editor with cells (VS Code, PyCharm, Spyder) and run it from top to
-# bottom, about five minutes on two cores. The tests run it, too, only smaller.
+# `docs/tutorial.py`: open it in an editor with cells (VS Code, PyCharm, Spyder) and run it from
+# top to bottom, about five minutes on two cores. The tests run it, too, only smaller.
 #
-# Nobody has to be filmed for it: the [studio](studio.md) makes a person up. With a video of your own,
-# begin with `sa0.track('clip.mp4')` ([own video](own_video.md)) and skip the next cell.
+# Nobody has to be filmed for it: the [studio](studio.md) makes a person up. With a video of your
+# own, begin with `sa0.track('clip.mp4')` ([own video](own_video.md)) and skip the next cell.
 
 # %%
 FRAMES, SIZE, STEPS, UV_SIZE = 48, 256, 1500, 128
@@ -21,8 +21,8 @@ capture.save('person')
 # %% [markdown]
 # ## What a capture is
 #
-# Frames with what a tracker knows of each: a picture, a matte, the camera, and the codes of a head
-# model. Arrays are NumPy's; [conventions](conventions.md) says which way every axis points.
+# Frames with what a tracker knows of each: a picture, a matte, the camera, and the codes of a
+# head model. Arrays are NumPy's; [conventions](conventions.md) says which way every axis points.
 
 # %%
 import sa0_jax as sa0
@@ -35,8 +35,9 @@ print('image', frame.image.shape, frame.image.dtype, 'jaw', frame.codes.jaw)
 # %% [markdown]
 # ## One picture becomes an avatar
 #
-# The generator that comes along looks at one to four frames and answers with Gaussians, each bound to
-# a triangle of the head ([how](generator.md)). It was trained on synthetic people alone and is small.
+# The generator that comes along looks at one to four frames and answers with Gaussians, each
+# bound to a triangle of the head ([how](generator.md)). It was trained on synthetic people alone
+# and is small.
 
 # %%
 import numpy as np
@@ -46,8 +47,9 @@ avatar.save('reconstructed.sa0')
 print(len(avatar.layout.face), 'Gaussians')
 
 # %% [markdown]
-# `Renderer` compiles posing, binding and rasterizing once and then takes any codes and camera, one or
-# a batch of them. Here is the avatar in the last frame's pose, which the generator never saw:
+# `Renderer` compiles posing, binding and rasterizing once and then takes any codes and camera,
+# one or a batch of them. Here is the avatar in the last frame's pose, which the generator never
+# saw:
 
 # %%
 from sa0_jax.metrics.image import psnr
@@ -67,9 +69,9 @@ print(f'{float(psnr(rendered.rgb, over_white(last))):.2f} dB from one picture')
 # %% [markdown]
 # ## Refinement
 #
-# Gradient descent on the subject's own frames, with the binding kept, makes it that person
-# ([what it does](concepts.md), [how its numbers were chosen](refine_tuning.md)). `held_out=0.2` keeps the
-# last fifth of the frames for judging; the avatar never sees them.
+# Gradient descent on the subject's own frames, with the binding kept, makes it that person ([what
+# it does](concepts.md), [how its numbers were chosen](refine_tuning.md)). `held_out=0.2` keeps
+# the last fifth of the frames for judging; the avatar never sees them.
 
 # %%
 config = sa0.RefineConfig(steps=STEPS, resolution=SIZE, uv_size=UV_SIZE, held_out=0.2)
@@ -81,8 +83,8 @@ print(f'{float(psnr(rendered.rgb, over_white(last))):.2f} dB refined')
 # %% [markdown]
 # ## Make it do something else
 #
-# Codes are plain arrays. On the built-in head the first expression directions bear ARKit's names, so a
-# smile is a smile. The camera here is the one that frames a portrait of any avatar.
+# Codes are plain arrays. On the built-in head the first expression directions bear ARKit's names,
+# so a smile is a smile. The camera here is the one that frames a portrait of any avatar.
 
 # %%
 import dataclasses
@@ -113,8 +115,8 @@ sa0.export(refined, 'head.glb')
 # %% [markdown]
 # ## The rasterizer alone
 #
-# `sa0_kernels` knows nothing of heads: Gaussians in, picture out, and gradients of everything. The
-# same call runs on CPU, GPU and TPU ([kernels](kernels.md)).
+# `sa0_kernels` knows nothing of heads: Gaussians in, picture out, and gradients of everything.
+# The same call runs on CPU, GPU and TPU ([kernels](kernels.md)).
 
 # %%
 import jax
