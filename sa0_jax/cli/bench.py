@@ -30,7 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--implementation',
     metavar='NAME',
     action='append',
-    help='numba, xla or reference; may be given again (default: all)',
+    help='reference, xla, numba, triton, mosaic_gpu or mosaic_tpu; may be given again (default: '
+    'all; `sa0 doctor` says which run here)',
   )
   rasterizer.add_argument(
     '--oracle',
