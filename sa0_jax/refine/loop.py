@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from sa0_jax.capture.frames import FrameArrays, load_frames, split_held_out
 from sa0_jax.capture.initialize import initialize_avatar
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
+from sa0_jax.processes import peak_memory
 from sa0_jax.refine.checkpoint import CheckpointStore
 from sa0_jax.refine.config import RefineConfig
 from sa0_jax.refine.evaluate import Scores, score_frames
@@ -365,7 +365,7 @@ def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -
   held_out = None
   if len(run.test[index]):
     held_out = score_frames(*arguments, run.test[index], config)
-  tested = held_out or train
+  tested, peak = held_out or train, peak_memory()
   height, width = run.frames[index].images.shape[1:3]
   report = {
     'psnr': tested.psnr,
@@ -386,7 +386,7 @@ def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -
     'height': height,
     'background': list(config.background),
     **timing,
-    'peak_memory_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+    'peak_memory_mb': None if peak is None else peak / 2**20,
     'device': jax.devices()[0].device_kind,
     'jax': jax.__version__,
     'config': dataclasses.asdict(config),

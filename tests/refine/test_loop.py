@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sa0_jax.capture.capture import MemoryImages
+from sa0_jax.refine import loop
 from sa0_jax.refine.config import LearningRates
 from sa0_jax.refine.loop import refine, refine_subjects
 from sa0_jax.render import Renderer
@@ -126,6 +127,14 @@ def test_the_report_is_complete():
   assert report['steps'] == CONFIG.steps
   assert report['psnr'] == plain().train.psnr
   assert report['held_out_frames'] == 0
+
+
+def test_memory_is_in_mebibytes_where_it_is_known(monkeypatch):
+  """A Mac counts in bytes; Windows does not count."""
+  one = dataclasses.replace(CONFIG, steps=1)
+  for peak, reported in ((300 << 20, 300.0), (None, None)):
+    monkeypatch.setattr(loop, 'peak_memory', lambda peak=peak: peak)
+    assert run(one).report['peak_memory_mb'] == reported
 
 
 @pytest.mark.slow  # the tiled step compiles for a minute
