@@ -8,7 +8,9 @@ import pytest
 from sa0_jax.processes import peak_memory
 
 
-@pytest.mark.parametrize(('platform', 'unit'), [('linux', 1024), ('freebsd14', 1024), ('darwin', 1)])
+@pytest.mark.parametrize(
+  ('platform', 'unit'), [('linux', 1024), ('freebsd14', 1024), ('darwin', 1)]
+)
 def test_the_peak_is_in_bytes_whatever_the_system_counts_in(monkeypatch, platform, unit):
   monkeypatch.setattr(sys, 'platform', platform)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

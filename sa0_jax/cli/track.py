@@ -23,8 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     help='track the head in a video or in images',
     description='Tracks the head in a video, a folder of images or one image: landmarks and matte '
     'by MediaPipe (installed into an environment of its own on first use, about 1 GB), a fit of '
-    'the head model to them, and a photometric refinement of it. Writes the capture folder, '
-    'CAPTURE.report.json, and CAPTURE.overlay.mp4 to look at. Finished stages are kept in '
+    'the head model to them, and a photometric refinement of it. Writes the capture folder, a '
+    'report (CAPTURE.track.json), and CAPTURE.overlay.mp4 to look at. Finished stages are kept in '
     'CAPTURE.work until the capture is complete: the same command again continues.',
     epilog='example: sa0 track clip.mp4 --out subject',
     allow_abbrev=False,
@@ -82,8 +82,9 @@ def run(args: argparse.Namespace) -> int:
   from sa0_jax.head.registry import load_head
 
   name = args.out.name
+  # Not .report.json: that is what the refinement of an avatar of the same name writes.
   report_path, overlay_path, work = (
-    args.out.with_name(name + suffix) for suffix in ('.report.json', '.overlay.mp4', '.work')
+    args.out.with_name(name + suffix) for suffix in ('.track.json', '.overlay.mp4', '.work')
   )
   options.check_output(report_path)
   if args.out.exists() and not (args.out / 'capture.json').is_file():
