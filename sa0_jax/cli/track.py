@@ -61,7 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--landmarks',
     metavar='FILE.npz',
     type=pathlib.Path,
-    help="MediaPipe landmarks made elsewhere: an array 'landmarks' [frames, 478, 3], px",
+    help="MediaPipe landmarks made elsewhere: an array 'landmarks' [frames, 478, 3], px "
+    'of the upright pictures',
   )
   parser.add_argument(
     '--keep-clothes', action='store_true', help='do not cut the matte below the neck'

@@ -60,7 +60,8 @@ class TrackConfig:
     shot: which of the shots to track where a video has several, from 0; None takes the longest. A
       tracker that runs across a cut fits one head to two.
     cut_clothes: fade the matte out below the posed neck.
-    landmarks: .npz with `landmarks` [t, 478, 3] in pixels of the full pictures, made elsewhere.
+    landmarks: .npz with `landmarks` [t, 478, 3] in pixels of the full, upright pictures, made
+      elsewhere.
     matte: refinement of the segmentation.
     fit: landmark fit.
     photometric: stages of photometric refinement, coarse to fine; none leaves the landmark fit.
