@@ -65,6 +65,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     'of the upright pictures',
   )
   parser.add_argument(
+    '--mattes',
+    metavar='PATH',
+    type=pathlib.Path,
+    help='mattes of the person made elsewhere: a folder of images or a video, one for each frame '
+    'and of its size, white where the person is; with --landmarks, too, MediaPipe is not needed',
+  )
+  parser.add_argument(
     '--keep-clothes', action='store_true', help='do not cut the matte below the neck'
   )
   parser.add_argument(
@@ -98,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     shot=args.shot,
     cut_clothes=not args.keep_clothes,
     landmarks=None if args.landmarks is None else str(args.landmarks),
+    mattes=None if args.mattes is None else str(args.mattes),
   )
   if args.landmarks_only:
     config = dataclasses.replace(config, photometric=())

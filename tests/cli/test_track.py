@@ -17,10 +17,14 @@ REPORT = {'frames': 6, 'tracked': 5, 'landmark_error_px': 2.5, 'shots': [], 'spa
 def tracked(capture, monkeypatch):
   """The tracker replaced by one that is done."""
 
+  asked = []
+
   def track_footage(source, head, config, *, work, progress):
+    asked.append(config)
     return TrackResult(capture, (Failure(3, 'no face'),), dict(REPORT), StageStore(work, {}))
 
   monkeypatch.setattr(track, 'track_footage', track_footage)
+  return asked
 
 
 def test_the_reports_of_tracking_and_of_refining_stand_side_by_side(sa0, tracked, tmp_path):
@@ -37,3 +41,9 @@ def test_the_reports_of_tracking_and_of_refining_stand_side_by_side(sa0, tracked
   assert code == 0
   assert json.loads((tmp_path / 'subject.track.json').read_text()) == REPORT
   assert 'psnr' in json.loads((tmp_path / 'subject.report.json').read_text())
+
+
+def test_what_the_detector_would_see_may_come_from_elsewhere(sa0, tracked, tmp_path):
+  words = ['--landmarks', 'seen.npz', '--mattes', 'mattes']
+  assert sa0('track', tmp_path / 'clip.mp4', '--out', tmp_path / 'subject', *words)[0] == 0
+  assert (tracked[0].landmarks, tracked[0].mattes) == ('seen.npz', 'mattes')
