@@ -180,7 +180,7 @@ def refine() -> ml_collections.ConfigDict:
     'seed': 0,
     'resolution': 0,  # px; 0 takes the capture's own
     'uv_size': 256,
-    'held_out': 0.0,
+    'held_out': None,  # the test frames of split.json, where the capture has one
     'background': (1.0, 1.0, 1.0),
     'random_background': True,
     'l1_weight': 0.8,

@@ -1,8 +1,19 @@
-"""Worker processes of this machine."""
+"""Worker processes of this machine, and what a process took."""
 
 import multiprocessing
 import signal
+import sys
 from concurrent.futures import ProcessPoolExecutor
+
+
+def peak_memory() -> int | None:
+  """The most this process ever had in memory, bytes; None where the system does not say."""
+  try:
+    import resource  # here: Windows has no such module
+  except ImportError:
+    return None
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == 'darwin' else peak * 1024  # a Mac counts in bytes, others in KiB
 
 
 def worker_pool(workers: int) -> ProcessPoolExecutor:

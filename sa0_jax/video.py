@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -48,19 +49,26 @@ class VideoReader:
 
   @property
   def size(self) -> tuple[int, int]:
-    """Width and height, px."""
+    """Width and height of the frames as they are stored, px."""
     return self._stream.width, self._stream.height
 
   def __iter__(self) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
-    """Decodes the frames in order, RGB.
+    """Decodes the frames in order, RGB, as they are stored; errors as for `upright`."""
+    return (frame.to_ndarray(format='rgb24') for frame in self._decoded())
+
+  def upright(self) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
+    """Decodes the frames in order, RGB, turned and mirrored as players show them.
 
     Raises:
       ValueError: the stream breaks off or is damaged.
     """
+    return (_turned(frame.to_ndarray(format='rgb24'), frame) for frame in self._decoded())
+
+  def _decoded(self) -> Iterator[Any]:
     count = 0
     try:
       for frame in self._container.decode(self._stream):
-        yield frame.to_ndarray(format='rgb24')
+        yield frame
         count += 1
     except self._failure as error:
       raise ValueError(f'{self._path}: damaged after {count} frames ({error})') from error
@@ -70,6 +78,24 @@ class VideoReader:
   def close(self) -> None:
     """Closes the file."""
     self._container.close()
+
+
+def _turned(picture: UInt8[np.ndarray, 'h w 3'], frame: Any) -> UInt8[np.ndarray, '_ _ 3']:
+  """The picture of a frame as its display matrix says, to the nearest quarter turn.
+
+  The matrix shows the pixel (x, y) at (a x + c y, b x + d y), y downwards. `frame.rotation` would
+  not tell a mirrored picture, as front cameras store, from one that stands on its head.
+  """
+  from av.sidedata.sidedata import Type
+
+  note = frame.side_data.get(Type.DISPLAYMATRIX)
+  if note is None:
+    return picture
+  a, b, _, c, d = np.frombuffer(bytes(note), np.int32)[:5].tolist()
+  if abs(b) > abs(a):
+    picture = picture.swapaxes(0, 1)
+    a, d = c, b
+  return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def write_video(

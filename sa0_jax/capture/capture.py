@@ -26,7 +26,7 @@ from sa0_kernels import Camera
 from sa0_jax import archive
 from sa0_jax.capture import image_files
 from sa0_jax.capture.splits import FILE_NAME as SPLIT_NAME
-from sa0_jax.capture.splits import Split
+from sa0_jax.capture.splits import Split, read_split
 from sa0_jax.head.model import HeadCodes, HeadModel
 
 FORMAT = 'sa0-capture'
@@ -177,6 +177,7 @@ class Capture:
     times: [t] seconds.
     view_ids: [t] which physical camera saw the frame; all 0 for a video.
     fps: frames per second of the source.
+    split: which frames are for training, validation and testing; None where nobody has said.
   """
 
   name: str
@@ -189,6 +190,7 @@ class Capture:
   times: Float[np.ndarray, ' t']
   view_ids: Int[np.ndarray, ' t']
   fps: float = 30.0
+  split: Split | None = None
 
   def __len__(self) -> int:
     return len(self.ids)
@@ -229,7 +231,7 @@ class Capture:
     return Rotation.from_rotvec(self.codes.rotation) * Rotation.from_rotvec(self.codes.neck)
 
   def select(self, positions: Sequence[int] | np.ndarray) -> 'Capture':
-    """The capture of some of the frames, in the given order."""
+    """The capture of some of the frames, in the given order; its split follows."""
     positions = np.asarray(positions, np.int64)
     return dataclasses.replace(
       self,
@@ -239,6 +241,7 @@ class Capture:
       ids=self.ids[positions],
       times=self.times[positions],
       view_ids=self.view_ids[positions],
+      split=None if self.split is None else self.split.select(positions),
     )
 
   def check_head(self, head: HeadModel) -> None:
@@ -250,19 +253,13 @@ class Capture:
         'track it again or load the head model it names'
       )
 
-  def save(
-    self,
-    folder: str | os.PathLike[str],
-    image_format: str = 'png',
-    split: Split | None = None,
-  ) -> None:
+  def save(self, folder: str | os.PathLike[str], image_format: str = 'png') -> None:
     """Writes the capture folder, whole or not at all: what stood there stays until it is done.
 
     Args:
       folder: where. A capture already there is replaced.
       image_format: 'png' (exact) or 'jpg' (quality 95); pictures that come from png and jpg files
         (`StoredImages`) are copied as they are.
-      split: written as split.json.
 
     Raises:
       ValueError: the folder holds other things, or the format is unknown.
@@ -273,8 +270,8 @@ class Capture:
       raise ValueError(f'{folder}: exists and is no capture; choose another place')
     with archive.atomic_folder(folder) as temporary:
       self._write(temporary, image_format)
-      if split is not None:
-        (temporary / SPLIT_NAME).write_bytes(split.to_bytes())
+      if self.split is not None:
+        (temporary / SPLIT_NAME).write_bytes(self.split.to_bytes())
 
   def _write(self, folder: Path, image_format: str) -> None:
     (folder / 'images').mkdir()
@@ -415,6 +412,7 @@ def load_capture(folder: str | os.PathLike[str]) -> Capture:
     times=np.array([entry['time'] for entry in header['frames']], np.float64),
     view_ids=np.array([entry['view'] for entry in header['frames']], np.int64),
     fps=header['fps'],
+    split=read_split(folder, len(header['frames'])),
   )
 
 

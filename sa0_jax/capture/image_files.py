@@ -20,13 +20,18 @@ _PIXELS, _EXIF = 0xDA, 0xE1
 
 
 def read_color(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 3']:
-  """Reads a colour image as RGB; transparency is dropped, 16 bits become 8.
+  """Reads a colour image as RGB, as it is stored; transparency is dropped, 16 bits become 8.
 
   Raises:
     FileNotFoundError: there is no such file.
     ValueError: it is no image, or too large.
   """
   return decode_color(read_file(path), str(path))
+
+
+def read_upright(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w 3']:
+  """Reads a photograph as viewers show it, turned as its EXIF note says; else as `read_color`."""
+  return decode_color(read_file(path), str(path), upright=True)
 
 
 def read_gray(path: str | os.PathLike[str]) -> UInt8[np.ndarray, 'h w']:
@@ -44,26 +49,28 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
   return path.read_bytes()
 
 
-def decode_color(data: bytes, source: str) -> UInt8[np.ndarray, 'h w 3']:
+def decode_color(data: bytes, source: str, *, upright: bool = False) -> UInt8[np.ndarray, 'h w 3']:
   """Decodes the contents of a colour image file.
 
   Args:
     data: the file.
     source: what to call it in error messages.
+    upright: turn the picture as its EXIF note says. Not where a camera belongs to its pixels.
 
   Raises:
     ValueError: it is no image, or too large.
   """
   import cv2  # here: it takes longer to import than the rest of the package
 
-  return cv2.cvtColor(_decode(data, source, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+  stored = 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+  return cv2.cvtColor(_decode(data, source, cv2.IMREAD_COLOR | stored), cv2.COLOR_BGR2RGB)
 
 
 def decode_gray(data: bytes, source: str) -> UInt8[np.ndarray, 'h w']:
   """Decodes a single-channel image; arguments and errors as `decode_color`."""
   import cv2
 
-  return _decode(data, source, cv2.IMREAD_GRAYSCALE)
+  return _decode(data, source, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
 
 
 def decode_alpha(
@@ -72,7 +79,7 @@ def decode_alpha(
   """Decodes a colour image and, where it has one, its alpha channel; errors as `decode_color`."""
   import cv2
 
-  pixels = _decode(data, source, cv2.IMREAD_UNCHANGED)
+  pixels = _decode(data, source, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
   if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 4:
     return decode_color(data, source), None
   return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB), np.ascontiguousarray(pixels[..., 3])
@@ -142,7 +149,7 @@ def _decode(data: bytes, source: str, flags: int) -> np.ndarray:
     raise ValueError(f'{source}: not a whole image: the file is cut off')
   buffer = np.frombuffer(data, np.uint8)
   try:
-    pixels = cv2.imdecode(buffer, flags | cv2.IMREAD_IGNORE_ORIENTATION) if buffer.size else None
+    pixels = cv2.imdecode(buffer, flags) if buffer.size else None
   except cv2.error as error:
     raise ValueError(f'{source}: not a readable image ({error.err})') from error
   if pixels is None:

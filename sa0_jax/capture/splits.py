@@ -29,7 +29,9 @@ _MAX_BYTES = 1 << 26
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Split:
-  """Positions of the frames of each part, ascending; `capture.select(split.test)` takes one.
+  """Positions of the frames of each part, ascending.
+
+  `capture.select(capture.split.test)` takes one part.
 
   Attributes:
     train: to learn from.
@@ -71,6 +73,12 @@ class Split:
     if name not in PARTS:
       raise ValueError(f'split part {name!r} is unknown: use one of {", ".join(PARTS)}')
     return getattr(self, name)
+
+  def select(self, positions: Int[np.ndarray, ' n']) -> 'Split':
+    """The split of the capture that has these frames, in their order."""
+    return Split.of_parts(
+      [np.flatnonzero(np.isin(positions, self.part(name))).tolist() for name in PARTS]
+    )
 
   def to_bytes(self) -> bytes:
     """The text of split.json."""

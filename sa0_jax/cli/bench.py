@@ -30,7 +30,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--implementation',
     metavar='NAME',
     action='append',
-    help='numba, xla or reference; may be given again (default: all)',
+    help='reference, xla, numba, triton, mosaic_gpu or mosaic_tpu; may be given again (default: '
+    'all; `sa0 doctor` says which run here)',
   )
   rasterizer.add_argument(
     '--oracle',
@@ -238,7 +239,8 @@ def _train(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     f'{report["images_per_second"]:.2f} images/s, {report["steps_per_second"]:.3f} steps/s, data '
     f'wait {100 * report["data_wait_share"]:.0f}%, '
     + ('' if used is None else f'{100 * used:.0f}% of the {of:.2f} TFLOP/s of a matrix product, ')
-    + f'{memory / 2**30:.1f} GiB; first call {report["first_call_seconds"]:.1f} s; '
+    + ('' if memory is None else f'{memory / 2**30:.1f} GiB; ')
+    + f'first call {report["first_call_seconds"]:.1f} s; '
     f'{report["devices"]} × {report["device"]}, jax {report["jax"]}'
   ]
   parts = trace.table(trace.Part(**part) for part in report['parts'])

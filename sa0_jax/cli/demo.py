@@ -168,12 +168,12 @@ def _write_preview(
   result: 'RefineResult', capture: 'Capture', settings: 'RefineConfig', path: pathlib.Path
 ) -> None:
   """Filmed beside rendered on the held-out frames, then the avatar from a swinging camera."""
-  from sa0_jax.capture.frames import split_held_out
+  from sa0_jax.refine.hold_out import divide
   from sa0_jax.refine.preview import comparison
   from sa0_jax.video import write_video
 
-  train, held_out = split_held_out(len(capture), settings.held_out)
-  tested = held_out if len(held_out) else train
+  division = divide(capture, settings.held_out)
+  tested = division.test if len(division.test) else division.train
   swing = round(_SWING * capture.fps)
   with ProgressLine('preview') as line:
 

@@ -165,8 +165,8 @@ def _import_one(
     'head': head.name,
     'notes': list(imported.notes),
   }
-  if imported.split is not None:
-    result['split'] = {name: len(imported.split.part(name)) for name in PARTS}
+  if capture.split is not None:
+    result['split'] = {name: len(capture.split.part(name)) for name in PARTS}
   if args.check:
     path = folder.with_name(folder.name + '.check.jpg')
     image_files.write(path, check.check_sheet(capture, head))

@@ -24,10 +24,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     'refine',
     help='refine an avatar on a capture of its subject',
     description='Optimises the Gaussians of an avatar photometrically on the frames of a capture. '
-    'Without --avatar it starts on the mesh, with colours warped from the capture. Checkpoints are '
-    'kept beside the result until it is complete: the same command again continues an interrupted '
-    'run and ends with the same file. Writes AVATAR and its report, AVATAR with the suffix '
-    '.report.json.',
+    'Without --avatar it starts on the mesh, with colours warped from the capture. Test frames of '
+    'a split.json in the capture are held out, unless --config.held_out says otherwise. '
+    'Checkpoints are kept beside the result until it is complete: the same command again continues '
+    'an interrupted run and ends with the same file. Writes AVATAR and its report, AVATAR with the '
+    'suffix .report.json.',
     epilog='example: sa0 refine subject/ --out subject.sa0 --config.held_out=0.2 '
     '--config.resolution=256 --preview subject.mp4',
     allow_abbrev=False,
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
   from sa0_jax.avatar.avatar import Avatar
   from sa0_jax.capture.capture import load_capture
   from sa0_jax.refine.config import RefineConfig
+  from sa0_jax.refine.hold_out import divide
 
   settings = options.read_settings(args, RefineConfig)
   for path in filter(None, (args.out, args.preview)):
@@ -63,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
   capture = load_capture(args.capture)
   avatar = None if args.avatar is None else Avatar.load(args.avatar)
   checkpoints = args.out.with_name(args.out.name + '.checkpoints')
-  result = _refine(avatar, capture, settings, checkpoints)
+  division = divide(capture, settings.held_out)
+  result = _refine(avatar, capture, settings, checkpoints, division.text)
   result.avatar.save(args.out)
   report_path = args.out.with_suffix('.report.json')
   report = {**result.report, 'seconds_total': time.perf_counter() - begin}
@@ -71,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
   shutil.rmtree(checkpoints, ignore_errors=True)
   if args.preview is not None:
     try:
-      _write_preview(args.preview, result.avatar, capture, settings)
+      positions = division.test if len(division.test) else division.train
+      _write_preview(args.preview, result.avatar, capture.select(positions), settings)
     except KeyboardInterrupt as error:
       raise Interrupted(f'{args.out} is complete, its preview is not') from error
   if args.json:
@@ -83,7 +87,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _refine(
-  avatar: Any, capture: 'Capture', settings: 'RefineConfig', checkpoints: pathlib.Path
+  avatar: Any,
+  capture: 'Capture',
+  settings: 'RefineConfig',
+  checkpoints: pathlib.Path,
+  held_out: str,
 ) -> 'RefineResult':
   from sa0_jax.refine.loop import refine_subjects
 
@@ -91,8 +99,8 @@ def _refine(
     size = (settings.resolution or capture.width, settings.resolution or capture.height)
     resuming = ', resuming' if checkpoints.is_dir() and any(checkpoints.iterdir()) else ''
     line.write(
-      f'{len(capture)} frames of {size[0]} × {size[1]}, {settings.steps} steps{resuming}: '
-      'reading, compiling',
+      f'{len(capture)} frames of {size[0]} × {size[1]}, {held_out}; {settings.steps} steps'
+      f'{resuming}: reading, compiling',
       force=True,
     )
 
@@ -129,14 +137,11 @@ def _write_preview(
 ) -> None:
   import numpy as np
 
-  from sa0_jax.capture.frames import split_held_out
   from sa0_jax.refine.preview import comparison
   from sa0_jax.video import write_video
 
-  train, held_out = split_held_out(len(capture), settings.held_out)
-  positions = held_out if len(held_out) else train
   # Camera after camera, so that the picture does not jump.
-  positions = positions[np.argsort(capture.view_ids[positions], kind='stable')]
+  positions = np.argsort(capture.view_ids, kind='stable')
   with ProgressLine('preview') as line:
 
     def counted() -> Any:

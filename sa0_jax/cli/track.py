@@ -23,8 +23,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     help='track the head in a video or in images',
     description='Tracks the head in a video, a folder of images or one image: landmarks and matte '
     'by MediaPipe (installed into an environment of its own on first use, about 1 GB), a fit of '
-    'the head model to them, and a photometric refinement of it. Writes the capture folder, '
-    'CAPTURE.report.json, and CAPTURE.overlay.mp4 to look at. Finished stages are kept in '
+    'the head model to them, and a photometric refinement of it. Writes the capture folder, a '
+    'report (CAPTURE.track.json), and CAPTURE.overlay.mp4 to look at. Finished stages are kept in '
     'CAPTURE.work until the capture is complete: the same command again continues.',
     epilog='example: sa0 track clip.mp4 --out subject',
     allow_abbrev=False,
@@ -61,7 +61,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     '--landmarks',
     metavar='FILE.npz',
     type=pathlib.Path,
-    help="MediaPipe landmarks made elsewhere: an array 'landmarks' [frames, 478, 3], px",
+    help="MediaPipe landmarks made elsewhere: an array 'landmarks' [frames, 478, 3], px "
+    'of the upright pictures',
+  )
+  parser.add_argument(
+    '--mattes',
+    metavar='PATH',
+    type=pathlib.Path,
+    help='mattes of the person made elsewhere: a folder of images or a video, one for each frame '
+    'and of its size, white where the person is; with --landmarks, too, MediaPipe is not needed',
   )
   parser.add_argument(
     '--keep-clothes', action='store_true', help='do not cut the matte below the neck'
@@ -82,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
   from sa0_jax.head.registry import load_head
 
   name = args.out.name
+  # Not .report.json: that is what the refinement of an avatar of the same name writes.
   report_path, overlay_path, work = (
-    args.out.with_name(name + suffix) for suffix in ('.report.json', '.overlay.mp4', '.work')
+    args.out.with_name(name + suffix) for suffix in ('.track.json', '.overlay.mp4', '.work')
   )
   options.check_output(report_path)
   if args.out.exists() and not (args.out / 'capture.json').is_file():
@@ -96,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
     shot=args.shot,
     cut_clothes=not args.keep_clothes,
     landmarks=None if args.landmarks is None else str(args.landmarks),
+    mattes=None if args.mattes is None else str(args.mattes),
   )
   if args.landmarks_only:
     config = dataclasses.replace(config, photometric=())

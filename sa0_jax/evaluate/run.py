@@ -25,7 +25,7 @@ from sa0_jax import archive
 from sa0_jax.capture import image_files
 from sa0_jax.capture.capture import Capture, load_capture
 from sa0_jax.capture.frames import load_frames
-from sa0_jax.capture.splits import Split, read_split
+from sa0_jax.capture.splits import Split
 from sa0_jax.evaluate.clips import Clip
 from sa0_jax.evaluate.faces import ClipFaces, FaceNetworks, Seen, face_points
 from sa0_jax.evaluate.models import Model, Prepared, file_digest
@@ -124,7 +124,7 @@ def make_task(
   sources = (clip.sources or (0,)) if needs_sources else ()
   targets = clip.targets if config.protocol != 'cross' else driver_clip.targets
   if targets is None:
-    targets = _default_targets(folder / driver_clip.name, driver, sources, config)
+    targets = _default_targets(driver, sources, config)
   for number, capture in ((max((*sources, 0)), identity), (max((*targets, 0)), driver)):
     if number >= len(capture):
       raise ValueError(f'clip {clip.name!r}: frame {number} of {len(capture)} (counted from 0)')
@@ -137,16 +137,14 @@ def make_task(
 
 
 def _default_targets(
-  folder: Path, driver: Capture, sources: tuple[int, ...], config: EvaluateConfig
+  driver: Capture, sources: tuple[int, ...], config: EvaluateConfig
 ) -> tuple[int, ...]:
   frames = range(len(driver))
   if config.protocol == 'self':
     return tuple(frame for frame in frames if frame not in sources)
   if config.protocol == 'cross':
     return tuple(frames)
-  split = read_split(folder, len(driver))
-  if split is None:
-    split = Split.last_for_test(len(driver), config.test_frames)
+  split = driver.split or Split.last_for_test(len(driver), config.test_frames)
   return tuple(split.test.tolist())
 
 

@@ -70,7 +70,9 @@ class RefineConfig:
     seed: of frame order, backgrounds and the choice of the reference frame.
     resolution: side of the square images trained and tested on, px; 0 takes the capture's own.
     uv_size: side of the UV image when an avatar is started from scratch; one Gaussian per texel.
-    held_out: fraction of the frames, from the end, that is only tested on.
+    held_out: fraction of the frames, from the end, that is only tested on. None goes by the
+      capture's split (split.json): its training frames are learnt from, its test frames tested on;
+      without a split all are learnt from. A number, 0 too, has the last word.
     background: colour behind the head in tests and reports, RGB.
     random_background: composite both sides over a new random colour each step; otherwise over
       `background`.
@@ -89,7 +91,7 @@ class RefineConfig:
   seed: int = 0
   resolution: int = 0
   uv_size: int = 256
-  held_out: float = 0.0
+  held_out: float | None = None
   background: tuple[float, float, float] = (1.0, 1.0, 1.0)
   random_background: bool = True
   l1_weight: float = 0.8
@@ -107,7 +109,7 @@ class RefineConfig:
         'RefineConfig: need steps >= 1, steps_per_call >= 1 and checkpoint_every >= 0, got '
         f'{self.steps}, {self.steps_per_call}, {self.checkpoint_every}'
       )
-    if not 0.0 <= self.held_out < 1.0:
+    if self.held_out is not None and not 0.0 <= self.held_out < 1.0:
       raise ValueError(f'RefineConfig: held_out is a fraction under 1, got {self.held_out}')
     if self.resolution and self.resolution < 16:
       raise ValueError(f'RefineConfig: resolution must be 0 or at least 16, got {self.resolution}')

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import os
-import resource
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,13 +15,15 @@ from sa0_kernels.rasterize.types import next_power_of_two
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
-from sa0_jax.capture.frames import FrameArrays, load_frames, split_held_out
+from sa0_jax.capture.frames import FrameArrays, load_frames
 from sa0_jax.capture.initialize import initialize_avatar
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
+from sa0_jax.processes import peak_memory
 from sa0_jax.refine.checkpoint import CheckpointStore
 from sa0_jax.refine.config import RefineConfig
 from sa0_jax.refine.evaluate import Scores, score_frames
+from sa0_jax.refine.hold_out import Division, divide, spans
 from sa0_jax.refine.step import (
   Binding,
   RefineState,
@@ -80,8 +81,7 @@ class _Run:
 
   avatars: list[Avatar]
   frames: list[FrameArrays]  # all frames of each subject
-  train: list[np.ndarray]
-  test: list[np.ndarray]
+  divisions: list[Division]
   binding: Binding
   subjects: Subject
   config: RefineConfig
@@ -102,7 +102,8 @@ def refine(
 
   Args:
     avatar: where to start; None starts from the mesh with colours warped from the capture.
-    capture: the subject's tracked frames.
+    capture: the subject's tracked frames; those its split holds out are not learnt from, unless
+      `config` says how many to hold out.
     config: settings; None for the published ones.
     checkpoints: folder of checkpoints; an interrupted run continues from it and ends with the same
       bits. None keeps none.
@@ -171,15 +172,14 @@ def _prepare(
   if not captures or len(avatars) != len(captures):
     raise ValueError(f'refine: {len(avatars)} avatars for {len(captures)} captures')
   head = _common_head(avatars, captures)
-  started, frames, train, test = [], [], [], []
+  started, frames, divisions = [], [], []
   for avatar, capture in zip(avatars, captures, strict=True):
-    positions, held_out = split_held_out(len(capture), config.held_out)
+    division = divide(capture, config.held_out)
     frames.append(load_frames(capture, head, config.resolution))
     if avatar is None:
-      avatar = initialize_avatar(capture, head, config.uv_size, positions, config.seed)
+      avatar = initialize_avatar(capture, head, config.uv_size, division.train, config.seed)
     started.append(avatar)
-    train.append(positions)
-    test.append(held_out)
+    divisions.append(division)
   layouts = {a.layout.resolution for a in started}
   sizes = {f.images.shape[1:3] for f in frames}
   if len(layouts) > 1 or len(sizes) > 1:
@@ -187,18 +187,19 @@ def _prepare(
       f'refine: subjects of one batch need one UV size and one image size, got {sorted(layouts)} '
       f'and {sorted(sizes)}'
     )
-  longest = max(len(p) for p in train)
+  longest = max(len(d.train) for d in divisions)
   padded = [
-    jax.tree.map(lambda a, p=p: _pad(a[p], longest), f) for f, p in zip(frames, train, strict=True)
+    jax.tree.map(lambda a, p=d.train: _pad(a[p], longest), f)
+    for f, d in zip(frames, divisions, strict=True)
   ]
   subjects = Subject(
     frames=_stack(padded),
-    num_frames=jnp.asarray([len(p) for p in train], jnp.int32),
+    num_frames=jnp.asarray([len(d.train) for d in divisions], jnp.int32),
     key=jnp.stack([jax.random.key(config.seed)] * len(started)),
     color_logit=jnp.stack([a.gaussians.color_logit for a in started]),
   )
   binding = Binding(jnp.asarray(head.faces), started[0].layout.face)
-  return _Run(started, frames, train, test, binding, subjects, config)
+  return _Run(started, frames, divisions, binding, subjects, config)
 
 
 def _common_head(avatars: Sequence[Avatar | None], captures: Sequence[Capture]) -> HeadModel:
@@ -232,7 +233,12 @@ def _identity(run: _Run, captures: Sequence[Capture]) -> dict[str, Any]:
   settings = dataclasses.asdict(run.config)
   for free in ('checkpoint_every', 'steps_per_call'):  # they change no bit of the result
     settings.pop(free)
-  return {'settings': settings, 'data': data.hexdigest(), 'jax': jax.__version__}
+  return {
+    'settings': settings,
+    'frames': [{'train': spans(d.train), 'test': spans(d.test)} for d in run.divisions],
+    'data': data.hexdigest(),
+    'jax': jax.__version__,
+  }
 
 
 def first_capacity(num_gaussians: int) -> int | None:
@@ -342,10 +348,10 @@ def _progress(run: _Run, state: RefineState, rate: float) -> Progress:
       _subject_gaussians(state, i),
       run.binding,
       run.frames[i],
-      _spread(run.test[i] if len(run.test[i]) else run.train[i], _PREVIEW_FRAMES),
+      _spread(division.test if len(division.test) else division.train, _PREVIEW_FRAMES),
       run.config,
     )
-    for i in range(len(run.avatars))
+    for i, division in enumerate(run.divisions)
   ]
   return Progress(
     step=step,
@@ -360,12 +366,13 @@ def _progress(run: _Run, state: RefineState, rate: float) -> Progress:
 def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -> RefineResult:
   """Scores one subject and writes its report."""
   gaussians, config = _subject_gaussians(state, index), run.config
+  division = run.divisions[index]
   arguments = (gaussians, run.binding, run.frames[index])
-  train = score_frames(*arguments, _spread(run.train[index], _ASPECT_FRAMES), config)
+  train = score_frames(*arguments, _spread(division.train, _ASPECT_FRAMES), config)
   held_out = None
-  if len(run.test[index]):
-    held_out = score_frames(*arguments, run.test[index], config)
-  tested = held_out or train
+  if len(division.test):
+    held_out = score_frames(*arguments, division.test, config)
+  tested, peak = held_out or train, peak_memory()
   height, width = run.frames[index].images.shape[1:3]
   report = {
     'psnr': tested.psnr,
@@ -376,7 +383,10 @@ def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -
     'psnr_train': train.psnr,
     'ssim_train': train.ssim,
     'held_out_frames': held_out.frames if held_out else 0,
-    'train_frames': len(run.train[index]),
+    'held_out_by': division.by,
+    'test_positions': spans(division.test),
+    'train_frames': len(division.train),
+    'train_positions': spans(division.train),
     'max_aspect_ratio': max(train.max_aspect_ratio, tested.max_aspect_ratio),
     # On screen is what training cameras saw; a needle that points at them all is only long in 3D.
     'max_aspect_ratio_3d': float(jnp.exp(jnp.max(jnp.ptp(gaussians.log_scale, axis=-1)))),
@@ -386,7 +396,7 @@ def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -
     'height': height,
     'background': list(config.background),
     **timing,
-    'peak_memory_mb': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0,
+    'peak_memory_mb': None if peak is None else peak / 2**20,
     'device': jax.devices()[0].device_kind,
     'jax': jax.__version__,
     'config': dataclasses.asdict(config),

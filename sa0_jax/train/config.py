@@ -137,7 +137,7 @@ class WatchConfig:
   """How a run is watched; none of it changes what is learnt.
 
   Attributes:
-    log_every: steps between lines of metrics.json.
+    log_every: steps between lines of metrics.jsonl.
     pictures_every: steps between pictures of held-out people; 0 for none.
     validate_every: steps between scores on the split `split`; 0 for none but at a phase's end.
     validation_batches: of the phase's batch size, for each data set.

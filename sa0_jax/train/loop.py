@@ -475,10 +475,10 @@ class _Turn:
       'steps_per_second': rates.steps_per_second,
       'images_per_second': rates.images_per_second,
       'data_wait_share': rates.data_wait_share,
-      'host_memory_bytes': float(rates.host_memory_bytes),
     }
-    if rates.device_memory_bytes is not None:
-      values['device_memory_bytes'] = float(rates.device_memory_bytes)
+    for name in ('host_memory_bytes', 'device_memory_bytes'):
+      if (size := getattr(rates, name)) is not None:
+        values[name] = float(size)
     self.landed = []
     self.whole.writer.scalars(self.step, values)
     self.whole.session.progress(self.meter.line(self.step, rates, values))

@@ -1,13 +1,13 @@
 """How fast a run is, what it waits for, what it needs, and the line that says so."""
 
 import contextlib
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, SupportsFloat
 
 import jax
+
+from sa0_jax.processes import peak_memory
 
 
 class Rates(NamedTuple):
@@ -17,7 +17,8 @@ class Rates(NamedTuple):
     steps_per_second: steps that were handed to the devices; 0 where there were none.
     images_per_second: targets over all devices.
     data_wait_share: part of the time in which the loop waited for a batch, 0 to 1.
-    host_memory_bytes: the most this process has ever had in memory.
+    host_memory_bytes: the most this process has ever had in memory; None where the system does
+      not say.
     device_memory_bytes: the most that was ever in use on one of this process's devices; None where
       devices do not say (CPUs).
     seconds_left: to the last step, at this rate; None where there were no steps.
@@ -26,7 +27,7 @@ class Rates(NamedTuple):
   steps_per_second: float
   images_per_second: float
   data_wait_share: float
-  host_memory_bytes: int
+  host_memory_bytes: int | None
   device_memory_bytes: int | None
   seconds_left: float | None
 
@@ -85,7 +86,7 @@ class Meter:
       steps_per_second=rate,
       images_per_second=rate * self._batch_size,
       data_wait_share=min(self._waited / seconds, 1.0),
-      host_memory_bytes=_host_peak(),
+      host_memory_bytes=peak_memory(),
       device_memory_bytes=_device_peak(),
       seconds_left=max(self._steps - self._done, 0) / rate if rate else None,
     )
@@ -110,8 +111,10 @@ class Meter:
       parts.append(f'loss {float(values["loss"]):.3g}')
     if 'psnr' in values:
       parts.append(f'{float(values["psnr"]):.1f} dB')
-    memory = rates.device_memory_bytes
-    parts.append(f'{(rates.host_memory_bytes if memory is None else memory) / 2**30:.1f} GiB')
+    known = (rates.device_memory_bytes, rates.host_memory_bytes)
+    memory = next((size for size in known if size is not None), None)
+    if memory is not None:
+      parts.append(f'{memory / 2**30:.1f} GiB')
     if rates.seconds_left is not None:
       parts.append(f'{_about(rates.seconds_left)} left')
     return ' · '.join(parts)
@@ -130,12 +133,6 @@ def _about(seconds: float) -> str:
     if seconds / size < most:
       return f'{seconds / size:.0f} {unit}'
   return f'{seconds / 86400:.0f} d'
-
-
-def _host_peak() -> int:
-  """Largest resident size, bytes; Linux counts in KiB, macOS in bytes."""
-  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  return peak if sys.platform == 'darwin' else peak * 1024
 
 
 def _device_peak() -> int | None:

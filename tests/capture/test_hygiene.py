@@ -9,6 +9,7 @@ import pytest
 from sa0_jax.capture.capture import Capture, MemoryImages
 from sa0_jax.capture.face_evidence import face_evidence
 from sa0_jax.capture.hygiene import HygieneConfig, clean
+from sa0_jax.capture.splits import Split
 from sa0_jax.head.registry import load_head
 from tests.refine.scenes import small_capture
 
@@ -41,6 +42,11 @@ def test_a_good_clip_stays_whole():
   assert (result.splits, result.dropped, result.untracked) == ((), (), ())
   assert [clip.name for clip in result.clips] == ['small_00']
   assert kept(result) == list(range(FRAMES))
+
+
+def test_test_frames_stay_test_frames():
+  result = cleaned(dataclasses.replace(filmed(), split=Split.last_for_test(FRAMES, 7)))
+  assert result.clips[0].split.test.tolist() == list(range(FRAMES - 7, FRAMES))
 
 
 def test_another_person_begins_another_clip():

@@ -227,6 +227,54 @@ def test_landmarks_from_elsewhere_are_used(footage, detected, tmp_path):
     track_footage(footage, config=_quick(landmarks=str(tmp_path / 'short.npz')))
 
 
+def _refuse(*_, **__):
+  raise AssertionError('MediaPipe was asked')
+
+
+def test_landmarks_and_mattes_from_elsewhere_need_no_detector(footage, tmp_path, monkeypatch):
+  from sa0_jax.capture import image_files
+
+  for name in ('detect', 'locate', 'landmark_python'):
+    monkeypatch.setattr(observations, name, _refuse)
+  seen = track_scene.seen(track_scene.filmed())
+  np.savez(tmp_path / 'given.npz', landmarks=seen.landmarks)
+  for row, matte in enumerate(seen.mattes):
+    image_files.write(tmp_path / 'mattes' / f'{row:03d}.png', matte)
+  config = dataclasses.replace(
+    _quick(landmarks=str(tmp_path / 'given.npz'), mattes=str(tmp_path / 'mattes')),
+    photometric=(),
+    cut_clothes=False,
+    stride=3,
+  )
+  capture = track_footage(footage, config=config).capture
+  assert capture.ids.tolist() == [0, 3, 6, 9]
+  np.testing.assert_array_equal(track_scene.pixels(capture)[1], seen.mattes[::3])
+  image_files.write(tmp_path / 'mattes' / '002.png', seen.mattes[2, ::2])
+  with pytest.raises(ValueError, match='mattes: matte 2 is 128 x 64 px, its picture 128 x 128'):
+    track_footage(footage, config=config)
+  (tmp_path / 'mattes' / '002.png').unlink()
+  image_files.write(tmp_path / 'mattes' / '000.png', seen.mattes[0])
+  with pytest.raises(ValueError, match='mattes: needs one matte for each picture of'):
+    track_footage(footage, config=config)
+  with pytest.raises(FileNotFoundError, match='nowhere: no such'):
+    track_footage(footage, config=dataclasses.replace(config, mattes=str(tmp_path / 'nowhere')))
+
+
+def test_mattes_alone_from_elsewhere_are_used(footage, detected, tmp_path):
+  detected()
+  from sa0_jax.capture import image_files
+
+  halves = np.zeros((10, 128, 128), np.uint8)
+  halves[:, :64] = 200
+  for row, matte in enumerate(halves):
+    image_files.write(tmp_path / 'mattes' / f'{row:03d}.png', matte)
+  config = dataclasses.replace(
+    _quick(mattes=str(tmp_path / 'mattes')), photometric=(), cut_clothes=False
+  )
+  capture = track_footage(footage, config=config).capture
+  np.testing.assert_array_equal(track_scene.pixels(capture)[1], halves)
+
+
 def test_tracked_capture_projects_onto_the_pictures(footage, detected):
   """The capture's own camera and codes put the landmarks where they were seen."""
   detected()

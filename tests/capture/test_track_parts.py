@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sa0_jax.capture import image_files
+from sa0_jax.capture.track import environment
 from sa0_jax.capture.track.crop import Crop, choose_crop
 from sa0_jax.capture.track.footage import open_footage
 from sa0_jax.capture.track.matte import MatteConfig, cut_below_collar, refine_matte
@@ -148,3 +149,9 @@ def test_trees_come_back():
   back = from_arrays(to_arrays(tree), tree)
   np.testing.assert_array_equal(back['a'], tree['a'])
   np.testing.assert_array_equal(back['b'][0], tree['b'][0])
+
+
+def test_who_cannot_install_the_detector_is_told_what_replaces_it(monkeypatch):
+  monkeypatch.setattr(environment.shutil, 'which', lambda name: None)
+  with pytest.raises(RuntimeError, match=r'--landmarks FILE\.npz and --mattes PATH'):
+    environment._suitable_python()

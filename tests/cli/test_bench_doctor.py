@@ -1,9 +1,12 @@
 """`sa0 bench` and `sa0 doctor`: reports programs can read."""
 
 import json
+import re
 
 import pytest
-from sa0_kernels import bench
+from sa0_kernels import bench, implementations
+
+from sa0_jax.cli.main import build_parser
 
 
 def test_doctor(sa0):
@@ -79,6 +82,14 @@ def test_bench_rasterizer(sa0, report, tmp_path):
 def test_bench_rasterizer_names_implementations(fails):
   line = fails('bench', 'rasterizer', '--implementation', 'cuda')
   assert "no rasterizer 'cuda'; there are numba" in line
+
+
+def test_bench_rasterizer_help_names_every_implementation(capsys):
+  with pytest.raises(SystemExit):
+    build_parser().parse_args(['bench', 'rasterizer', '--help'])
+  text = capsys.readouterr().out
+  for name in implementations():
+    assert re.search(rf'\b{name}\b', text), name
 
 
 def test_bench_refine(sa0):

@@ -11,6 +11,7 @@ import pytest
 
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import MemoryImages
+from sa0_jax.capture.splits import Split
 from sa0_jax.refine import checkpoint, loop
 from sa0_jax.video import VideoReader
 from tests.cli.conftest import FAST
@@ -34,6 +35,26 @@ def test_writes_avatar_report_and_preview(refined):
   # On the left what was filmed: matted, over white.
   assert abs(frames[0][2, 2].astype(int) - 255).max() < 8
   assert abs(frames[0][30, 24].astype(int) - (195, 120, 90)).max() < 12
+
+
+def test_the_split_of_a_data_set_is_honoured(sa0, capture, tmp_path):
+  split = Split.of_parts([{1, 2, 3}, {4}, {0}])
+  dataclasses.replace(capture, split=split).save(tmp_path / 'c')
+  words = ['refine', tmp_path / 'c', '--out', tmp_path / 'a.sa0', *FAST]
+  preview = ['--preview', tmp_path / 'a.mp4']
+  code, _, errors = sa0(*words, '--config.held_out=none', *preview)
+  assert code == 0
+  assert '5 frames of 48 × 48, 0 held out (test frames of split.json), 4 not used' in errors
+  report = json.loads((tmp_path / 'a.report.json').read_text())
+  assert (report['held_out_by'], report['held_out_frames'], report['train_frames']) == (
+    'split.json',
+    1,
+    3,
+  )
+  assert len(list(VideoReader(tmp_path / 'a.mp4'))) == 1
+  code, _, errors = sa0(*words)
+  assert code == 0
+  assert '3:5 held out (held_out=0.4, split.json is not followed)' in errors
 
 
 def test_progress_says_where_it_is(sa0, capture_folder, tmp_path):

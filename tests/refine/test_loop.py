@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from sa0_jax.capture.capture import MemoryImages
+from sa0_jax.capture.splits import Split
+from sa0_jax.refine import loop
 from sa0_jax.refine.config import LearningRates
 from sa0_jax.refine.loop import refine, refine_subjects
 from sa0_jax.render import Renderer
@@ -126,6 +128,34 @@ def test_the_report_is_complete():
   assert report['steps'] == CONFIG.steps
   assert report['psnr'] == plain().train.psnr
   assert report['held_out_frames'] == 0
+
+
+def test_frames_the_split_holds_out_leave_no_trace(tmp_path):
+  """Neither test nor validation frames: not in the start, not in the steps."""
+  capture, config = small_capture(), dataclasses.replace(CONFIG, steps=2)
+  split = Split.of_parts([{0, 1, 3}, {2}, {4}])
+  images = capture.source.images.copy()
+  images[[2, 4]] = 255 - images[[2, 4]]
+  other = MemoryImages(images, capture.source.mattes)
+  results = [
+    refine_subjects([None], [dataclasses.replace(capture, source=s, split=split)], config)[0]
+    for s in (capture.source, other)
+  ]
+  assert saved(results[0].avatar, tmp_path) == saved(results[1].avatar, tmp_path)
+  first, second = (result.report for result in results)
+  assert first['psnr_train'] == second['psnr_train']
+  assert first['psnr'] != second['psnr']
+  assert (first['held_out_by'], first['test_positions']) == ('split.json', '4')
+  assert (first['train_frames'], first['train_positions']) == (3, '0:2, 3')
+  assert first['held_out_frames'] == 1
+
+
+def test_memory_is_in_mebibytes_where_it_is_known(monkeypatch):
+  """A Mac counts in bytes; Windows does not count."""
+  one = dataclasses.replace(CONFIG, steps=1)
+  for peak, reported in ((300 << 20, 300.0), (None, None)):
+    monkeypatch.setattr(loop, 'peak_memory', lambda peak=peak: peak)
+    assert run(one).report['peak_memory_mb'] == reported
 
 
 @pytest.mark.slow  # the tiled step compiles for a minute

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sa0_jax.capture.splits import Split
 from sa0_jax.refine.checkpoint import CheckpointStore
 from sa0_jax.refine.loop import refine_subjects
 from sa0_jax.refine.step import initial_state
@@ -24,7 +25,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 120.0  # seconds until a process must have got somewhere
 
 
-def stopped_after(step, folder, **options):
+def capture_with(test=()):
+  """The capture, with test frames of a split."""
+  split = Split.of_parts([set(range(3)), set(), set(test)]) if test else None
+  return dataclasses.replace(small_capture(), split=split)
+
+
+def stopped_after(step, folder, test=()):
   """Runs until the progress report of a step, and dies there."""
 
   class Stop(Exception):
@@ -36,7 +43,7 @@ def stopped_after(step, folder, **options):
 
   with pytest.raises(Stop):
     refine_subjects(
-      [start_avatar()], [small_capture()], CONFIG, checkpoints=folder, progress=watch, **options
+      [start_avatar()], [capture_with(test)], CONFIG, checkpoints=folder, progress=watch
     )
 
 
@@ -85,6 +92,14 @@ def test_a_checkpoint_of_another_subject_is_refused(tmp_path):
     refine_subjects([start_avatar(1)], [small_capture(seed=1)], CONFIG, checkpoints=tmp_path)
   with pytest.raises(ValueError, match='made by another run'):
     refine_subjects([start_avatar(1)], [small_capture()], CONFIG, checkpoints=tmp_path)
+
+
+def test_a_checkpoint_of_another_split_is_refused(tmp_path):
+  stopped_after(4, tmp_path, test={4})
+  with pytest.raises(ValueError, match=r"made by another run.*'test': '4'.* then, .*'test': '3:5'"):
+    stopped_after(4, tmp_path, test={3, 4})
+  [resumed] = refine_subjects([start_avatar()], [capture_with({4})], CONFIG, checkpoints=tmp_path)
+  assert resumed.report['resumed_at_step'] == 3
 
 
 def test_the_store_keeps_the_newest_and_gives_back_every_bit(tmp_path):

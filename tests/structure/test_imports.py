@@ -188,6 +188,13 @@ def test_what_is_imported_is_declared():
   assert {DISTRIBUTIONS.get(name, name) for name in others} <= names
 
 
+def test_modules_that_only_unix_has_are_imported_where_they_are_needed():
+  """Inside a function that can do without: at a module's top, Windows could not import it."""
+  unix = {'fcntl', 'grp', 'pwd', 'resource', 'termios'}
+  tops = {(path, node.lineno) for path in package_files() for node in parse(path).body}
+  assert where(i for i in ALL if i.module in unix and (i.path, i.line) in tops) == []
+
+
 def test_importing_the_package_loads_nothing_heavy():
   """numba, OpenCV, orbax and video libraries are imported when first needed."""
   heavy = {'numba', 'cv2', 'orbax', 'av', 'optax', 'tensorflow', 'flax', 'ml_collections'}

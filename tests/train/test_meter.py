@@ -5,6 +5,7 @@ import resource
 import jax
 import pytest
 
+from sa0_jax.train import meter as meter_module
 from sa0_jax.train.meter import Meter
 
 
@@ -69,6 +70,14 @@ def test_memory_is_what_the_system_says(monkeypatch):
   devices = [Device({'peak_bytes_in_use': 5}), Device({'peak_bytes_in_use': 7}), Device(None)]
   monkeypatch.setattr(jax, 'local_devices', lambda: devices)
   assert Meter(2, 10).read().device_memory_bytes == 7
+
+
+def test_memory_nobody_counts_is_not_in_the_line(monkeypatch):
+  monkeypatch.setattr(meter_module, 'peak_memory', lambda: None)
+  meter = Meter(2, 10)
+  rates = meter.read()
+  assert rates.host_memory_bytes is None
+  assert 'GiB' not in meter.line(0, rates, {})
 
 
 def test_the_line_says_it_all():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sa0_jax.capture.image_files import read_color
+from sa0_jax.train.config import WatchConfig
 from sa0_jax.train.writers import METRICS, NullWriter, RunWriter, parameter_overview
 
 
@@ -35,6 +36,10 @@ def events(folder):
       at += 12 + size + 4
     assert at == len(data)
   return found
+
+
+def test_the_settings_name_the_file_that_is_written():
+  assert f' {METRICS}.' in WatchConfig.__doc__
 
 
 def test_numbers_are_a_json_object_a_line(tmp_path):

@@ -3,7 +3,7 @@
     from sa0_jax.capture.importers import import_capture, import_captures
 
     imported = import_capture('vhap', 'export/074_EMO-1', load_head('flame2023'))
-    imported.capture.save('subject', split=imported.split)
+    imported.capture.save('subject')
 
 One module a format; each turns its conventions into ours at its edge and says in `Imported.notes`
 what it left out. Files are read as data: nothing in them is executed.

@@ -71,13 +71,11 @@ class Imported:
   """A capture and what its import did.
 
   Attributes:
-    capture: the frames, pixels still where they were.
-    split: which of them are for what; None where the data set does not say.
+    capture: the frames, pixels still where they were, and their split where the data set has one.
     notes: what was assumed, folded in or left out, a line each, with sizes.
   """
 
   capture: Capture
-  split: Split | None
   notes: tuple[str, ...]
 
 
@@ -180,9 +178,10 @@ def finish(
     times=tracks.ids / tracks.fps,
     view_ids=tracks.view_ids.astype(np.int64),
     fps=float(tracks.fps),
+    split=split,
   )
   _check_in_front(capture, tracks.source)
-  return _chosen(_resized(capture, options.max_side), split, options, notes)
+  return Imported(_chosen(_resized(capture, options.max_side), options), notes)
 
 
 def _head_codes(tracks: Tracks, head: HeadModel) -> HeadCodes:
@@ -232,33 +231,23 @@ def _resized(capture: Capture, max_side: int) -> Capture:
   return dataclasses.replace(capture, camera=camera, source=ResizedSource(capture.source, size))
 
 
-def _chosen(
-  capture: Capture, split: Split | None, options: ImportOptions, notes: tuple[str, ...]
-) -> Imported:
-  """Every N-th frame, of all or of one part of the split; the split follows."""
+def _chosen(capture: Capture, options: ImportOptions) -> Capture:
+  """Every N-th frame, of all or of one part of the split."""
   # Instants, not pictures: all cameras of an instant stay together.
   instants = np.unique(capture.ids)
   kept = np.isin(capture.ids, instants[:: options.stride])
   if options.split != ALL:
-    if split is None:
+    if capture.split is None:
       raise ValueError(
         f'{capture.name}: this data set has no split, so there are no {options.split} frames; '
         'import all of them'
       )
     part = np.zeros(len(capture), bool)
-    part[split.part(options.split)] = True
+    part[capture.split.part(options.split)] = True
     kept &= part
   if not kept.any():
     raise ValueError(f'{capture.name}: no frames in the {options.split} part')
-  if kept.all():
-    return Imported(capture, split, notes)
-  positions = np.flatnonzero(kept)
-  if split is not None:
-    renumbered = np.cumsum(kept) - 1
-    split = Split.of_parts(
-      [renumbered[split.part(name)[kept[split.part(name)]]].tolist() for name in PARTS]
-    )
-  return Imported(capture.select(positions), split, notes)
+  return capture if kept.all() else capture.select(np.flatnonzero(kept))
 
 
 def check_edition(head: HeadModel, found: Found, options: ImportOptions) -> None:

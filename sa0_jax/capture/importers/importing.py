@@ -165,4 +165,4 @@ def save_imported(
       progress(done, total)
 
   with ReadAhead(imported.capture.source, count) as source:
-    dataclasses.replace(imported.capture, source=source).save(folder, split=imported.split)
+    dataclasses.replace(imported.capture, source=source).save(folder)

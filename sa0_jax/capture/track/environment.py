@@ -64,7 +64,7 @@ def _suitable_python() -> str:
         return path
   raise RuntimeError(
     f'track: {_PACKAGE} needs a Python from 3.9 to 3.12 on the PATH; install one, or pass '
-    'landmarks made elsewhere with --landmarks FILE.npz'
+    'what it would see, made elsewhere: --landmarks FILE.npz and --mattes PATH'
   )
 
 

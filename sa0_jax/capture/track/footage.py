@@ -1,4 +1,8 @@
-"""Where a tracker's pictures come from: a video, a folder of images, or one image."""
+"""Where a tracker's pictures come from: a video, a folder of images, or one image.
+
+Telephones store pictures lying down, with a note that says how to turn them. Here they are turned;
+a capture that is made of them is upright.
+"""
 
 import dataclasses
 import itertools
@@ -71,18 +75,18 @@ class Footage:
     yield from itertools.islice(enumerate(self.frames()), first, end)
 
   def frames(self) -> Iterator[UInt8[np.ndarray, 'h w 3']]:
-    """All RGB frames in order, in full size.
+    """All RGB frames in order, upright, in full size.
 
     Raises:
       ValueError: a file is damaged.
     """
     if self.images:
       for path in self.images:
-        yield image_files.read_color(path)
+        yield image_files.read_upright(path)
       return
     reader = VideoReader(self.path)
     try:
-      yield from reader
+      yield from reader.upright()
     finally:
       reader.close()
 

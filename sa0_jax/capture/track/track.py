@@ -8,6 +8,7 @@ reported and left out; the rest is tracked without them.
 
 import dataclasses
 import functools
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -60,7 +61,10 @@ class TrackConfig:
     shot: which of the shots to track where a video has several, from 0; None takes the longest. A
       tracker that runs across a cut fits one head to two.
     cut_clothes: fade the matte out below the posed neck.
-    landmarks: .npz with `landmarks` [t, 478, 3] in pixels of the full pictures, made elsewhere.
+    landmarks: .npz with `landmarks` [t, 478, 3] in pixels of the full, upright pictures, made
+      elsewhere.
+    mattes: a picture or video frame for every frame of the footage and of its size, 255 where the
+      person is, made elsewhere; they are not refined. With `landmarks` MediaPipe is not needed.
     matte: refinement of the segmentation.
     fit: landmark fit.
     photometric: stages of photometric refinement, coarse to fine; none leaves the landmark fit.
@@ -72,6 +76,7 @@ class TrackConfig:
   shot: int | None = None
   cut_clothes: bool = True
   landmarks: str | None = None
+  mattes: str | None = None
   matte: MatteConfig = dataclasses.field(default_factory=MatteConfig)
   fit: FitConfig = dataclasses.field(default_factory=FitConfig)
   photometric: tuple[PhotometricConfig, ...] = (
@@ -153,7 +158,8 @@ def track(
   """Tracks the head in a video, a folder of images, or one image.
 
   Landmarks and segmentation come from MediaPipe, in an environment of its own that is made on first
-  use (about 1 GB). The camera of a video is taken to stand still.
+  use (about 1 GB), unless `config` names both, made elsewhere. The camera of a video is taken
+  to stand still.
 
   Args:
     source: the footage.
@@ -280,13 +286,14 @@ def _chosen(footage: Footage, config: TrackConfig) -> Iterable[tuple[int, np.nda
 def _observe(
   footage: Footage, config: TrackConfig, store: StageStore, say: Report
 ) -> tuple[_Pictures, list[Failure]]:
-  """Crops the frames around the head and runs the detectors on them."""
+  """Crops the frames around the head and runs the detectors on them, where they are needed."""
   given = _given_landmarks(footage, config)
   crops = _crops(footage, config, store, given)
   images, numbers = [], []
   for (number, frame), crop in zip(_chosen(footage, config), crops, strict=True):
     images.append(crop.apply(frame, config.resolution))
     numbers.append(number)
+  mattes = _given_mattes(footage, config, dict(zip(numbers, crops, strict=True)))
   say('observe', 0, len(images))
 
   def detect() -> Arrays:
@@ -297,9 +304,12 @@ def _observe(
     )
     return {'landmarks': seen.landmarks, 'mattes': seen.mattes}
 
-  arrays = store.run('observations', detect)
-  landmarks = np.asarray(arrays['landmarks'])
-  if given is not None:
+  arrays: Arrays = {}
+  if given is None or mattes is None:
+    arrays = store.run('observations', detect)
+  if given is None:
+    landmarks = np.asarray(arrays['landmarks'])
+  else:
     scale = [config.resolution / crop.side for crop in crops]
     corner = np.array([(crop.left, crop.top, 0) for crop in crops], np.float32)
     landmarks = (given[numbers] - corner[:, None]) * np.asarray(scale, np.float32)[:, None, None]
@@ -307,10 +317,11 @@ def _observe(
   failures = [Failure(numbers[row], 'no face') for row in np.flatnonzero(~found)]
   if not found.any():
     raise ValueError(f'{footage.label}: no face found in any of {len(images)} frames')
-  mattes = np.empty((len(images), config.resolution, config.resolution), np.uint8)
-  for row, image in enumerate(images):
-    mattes[row] = refine_matte(image, arrays['mattes'][row], config.matte)
-    say('matte', row + 1, len(images))
+  if mattes is None:
+    mattes = np.empty((len(images), config.resolution, config.resolution), np.uint8)
+    for row, image in enumerate(images):
+      mattes[row] = refine_matte(image, arrays['mattes'][row], config.matte)
+      say('matte', row + 1, len(images))
   empty = found & (mattes.reshape(len(mattes), -1).max(axis=1) < 128)
   failures += [Failure(numbers[row], 'nobody in the matte') for row in np.flatnonzero(empty)]
   if not (found & ~empty).any():
@@ -324,6 +335,27 @@ def _given_landmarks(footage: Footage, config: TrackConfig) -> np.ndarray | None
   if config.landmarks is None:
     return None
   return observations.load_landmarks(config.landmarks, sum(1 for _ in footage.frames()))
+
+
+def _given_mattes(
+  footage: Footage, config: TrackConfig, crops: Mapping[int, Crop]
+) -> UInt8[np.ndarray, 't r r'] | None:
+  """Mattes of the frames to track, by their numbers, when they were made elsewhere."""
+  if config.mattes is None:
+    return None
+  cut = []
+  pairs = itertools.zip_longest(footage.frames(), open_footage(config.mattes).frames())
+  for number, (frame, matte) in enumerate(pairs):
+    if frame is None or matte is None:
+      raise ValueError(f'{config.mattes}: needs one matte for each picture of {footage.label}')
+    if frame.shape != matte.shape:
+      raise ValueError(
+        f'{config.mattes}: matte {number} is {matte.shape[1]} x {matte.shape[0]} px, its picture '
+        f'{frame.shape[1]} x {frame.shape[0]}'
+      )
+    if number in crops:
+      cut.append(crops[number].apply(matte, config.resolution)[..., 0])
+  return np.stack(cut)
 
 
 def _crops(

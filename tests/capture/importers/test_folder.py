@@ -53,7 +53,8 @@ def test_a_folder(scene, tmp_path, kind):
   capture = imported.capture
   assert_same_places(capture, head('mine'), scene.pixels)
   assert (capture.fps, imported.notes) == (30.0, ())
-  assert (imported.split.train.tolist(), imported.split.test.tolist()) == ([0, 1], [2])
+  split = imported.capture.split
+  assert (split.train.tolist(), split.test.tolist()) == ([0, 1], [2])
   for frame, (image, matte) in zip(capture.frames, scene.pictures, strict=True):
     np.testing.assert_array_equal(frame.pixels.image, image)
     np.testing.assert_array_equal(frame.pixels.matte, matte)

@@ -98,7 +98,7 @@ def test_a_video(scene, tmp_path):
   assert copied == images['my_clip_0']  # not encoded a second time
   for frame, position in zip(loaded.frames, order, strict=True):
     assert overlap(frame.pixels.matte, scene.pictures[position][1]) > 0.97
-  assert imported.split is None
+  assert imported.capture.split is None
   assert any('mattes are derived' in note for note in imported.notes)
 
 
@@ -109,13 +109,13 @@ def test_a_set_gives_one_capture_a_video(scene, tmp_path):
   (tmp_path / 'dataset.json').write_text(json.dumps(parts))
   first, second = import_captures('gagavatar_track', tmp_path, head('flame2020'))
   assert (first.capture.name, second.capture.name) == ('id1_a', 'id2')
-  assert first.split.train.tolist() == [0, 1, 2, 3, 4]
-  assert (second.split.val.tolist(), second.split.test.tolist()) == ([0], [1, 2, 3])
+  assert first.capture.split.train.tolist() == [0, 1, 2, 3, 4]
+  assert (second.capture.split.val.tolist(), second.capture.split.test.tolist()) == ([0], [1, 2, 3])
   assert any(note.startswith('1 frames left out') for note in second.notes)
   only = ImportOptions(only=('id2',), split='test', stride=2)
   chosen = import_capture('gagavatar_track', tmp_path, head('flame2020'), only)
   assert chosen.capture.ids.tolist() == [2]
-  assert chosen.split.test.tolist() == [0]
+  assert chosen.capture.split.test.tolist() == [0]
   assert_same_places(chosen.capture, head('flame2020'), scene.pixels[[2]])
   save_imported(second, tmp_path / 'out')
   assert read_split(tmp_path / 'out', 4).test.tolist() == [1, 2, 3]

@@ -103,7 +103,7 @@ def test_insta(scene, tmp_path):
   write(tmp_path / 'bala', scene, eyelids=(0.4, 0.8))
   model = head('flame2020')
   imported = import_capture('insta', tmp_path / 'bala', model)
-  capture, split = imported.capture, imported.split
+  capture, split = imported.capture, imported.capture.split
   assert (capture.name, capture.ids.tolist()) == ('bala', [1, 2, 3, 4])
   assert_same_places(capture, model, scene.pixels)
   parts = (split.train.tolist(), split.val.tolist(), split.test.tolist())
@@ -124,7 +124,7 @@ def test_metrical_tracker(scene, tmp_path):
   write(tmp_path / 'm', scene, with_transforms=False, images='input')
   imported = import_capture('insta', tmp_path / 'm', head('flame2020'))
   assert_same_places(imported.capture, head('flame2020'), scene.pixels)
-  assert imported.split is None
+  assert imported.capture.split is None
   assert 'the published one tests on the last 350 frames' in ' '.join(imported.notes)
   assert 'eyelids' not in ' '.join(imported.notes)
 

@@ -111,7 +111,7 @@ def test_several_cameras_and_a_split(views, tmp_path):
   write(tmp_path / 'e', views, SPLIT)
   model = head('flame2023')
   imported = import_capture('vhap', tmp_path / 'e', model)
-  capture, split = imported.capture, imported.split
+  capture, split = imported.capture, imported.capture.split
   assert capture.ids.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
   assert capture.view_ids.tolist() == [0, 1, 2] * 4
   pixels = np.stack([view.pixels for view in views], axis=1).reshape(-1, 68, 2)
@@ -133,7 +133,7 @@ def test_one_file_one_part_every_other_instant(views, tmp_path):
   write(tmp_path / 'e', views)
   model = head('flame2023')
   imported = import_capture('vhap', tmp_path / 'e', model, ImportOptions(stride=2))
-  assert imported.split is None
+  assert imported.capture.split is None
   assert imported.capture.ids.tolist() == [0, 0, 0, 2, 2, 2]
   with pytest.raises(ValueError, match='no split, so there are no test frames'):
     import_capture('vhap', tmp_path / 'e', model, ImportOptions(split='test'))
@@ -141,8 +141,8 @@ def test_one_file_one_part_every_other_instant(views, tmp_path):
   test = import_capture('vhap', tmp_path / 's', model, ImportOptions(split='test'))
   pixels = np.stack([view.pixels[3] for view in views])
   assert_same_places(test.capture, model, pixels)
-  assert test.split.test.tolist() == [0, 1, 2]
-  assert test.split.train.tolist() == []
+  assert test.capture.split.test.tolist() == [0, 1, 2]
+  assert test.capture.split.train.tolist() == []
 
 
 def test_pictures_can_be_made_smaller(views, tmp_path):
