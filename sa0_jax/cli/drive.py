@@ -69,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
   word = args.neutral or default
   if word not in ('auto', 'none') and not word.isdecimal():
     raise ValueError(f"--neutral: {word!r} is neither a frame's number nor auto nor none")
-  frame = None if word == 'none' else neutral_of(motion) if word == 'auto' else int(word)
+  frame = (
+    None if word == 'none' else neutral_of(motion, avatar.head) if word == 'auto' else int(word)
+  )
   motion = motion if frame is None else relative_to(motion, frame)
   drive = portrait_drive(avatar, motion, pictures_out.even(args.size, args.out))[args.frames]
   if not drive:

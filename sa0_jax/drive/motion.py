@@ -4,18 +4,21 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sa0_kernels import Camera
 from sa0_kernels.typing import ArrayLike
 
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture
 from sa0_jax.geometry.rotations import axis_angle_to_matrix, matrix_to_axis_angle
-from sa0_jax.head.model import HeadCodes
+from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.mesh_render import portrait_camera
 from sa0_jax.render import neutral_extent
 
 _CLOSED_SHARE = 0.25
+_OPEN_LIDS = 0.75  # quantile over all frames: above blinks and looks down, below wide eyes
+_AWAKE_SHARE = 0.5
+_LIDS = (37, 38, 43, 44, 41, 40, 47, 46)  # upper lids, then the lower ones below them (68 points)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,17 +47,41 @@ def capture_motion(capture: Capture) -> Motion:
   return Motion(codes, capture.fps, np.asarray(camera.world_to_camera, np.float32))
 
 
-def neutral_of(motion: Motion) -> int:
+def neutral_of(motion: Motion, head: HeadModel) -> int:
   """The frame a driver's neutral is read from.
 
-  Among the quarter of frames with the least open jaw, the one whose expression is nearest to their
-  median: the closed mouth and the habitual face of the driver, whatever the tracker's bias.
+  Of the half of the frames whose lids are nearest to what open lids are in this motion, the quarter
+  with the least open jaw; of these the one whose expression is nearest to their median: eyes open,
+  mouth closed, the habitual face of the driver, whatever the tracker's bias. Lids come first, for
+  many look down for half of a clip, and an avatar whose neutral that were would stare.
+
+  Args:
+    motion: the driver's.
+    head: its head model; one without the 68 landmarks leaves lids out.
   """
-  opening = np.linalg.norm(motion.codes.jaw, axis=1)
-  closed = np.argsort(opening, kind='stable')[: max(1, round(_CLOSED_SHARE * len(motion)))]
-  expression = np.asarray(motion.codes.expression)[closed]
-  distance = np.linalg.norm(expression - np.median(expression, axis=0), axis=1)
-  return int(closed[np.argmin(distance)])
+  expression = np.asarray(motion.codes.expression)
+  lids = expression @ _lid_opening(head)
+  awake = _least(np.abs(lids - np.quantile(lids, _OPEN_LIDS)), _AWAKE_SHARE)
+  calm = awake[_least(np.linalg.norm(motion.codes.jaw[awake], axis=1), _CLOSED_SHARE)]
+  distance = np.linalg.norm(expression[calm] - np.median(expression[calm], axis=0), axis=1)
+  return int(calm[np.argmin(distance)])
+
+
+def _least(values: Float[np.ndarray, ' n'], share: float) -> Int[np.ndarray, ' k']:
+  """Where the smallest of some values are; three at least: two are as near to their median."""
+  return np.argsort(values, kind='stable')[: max(3, round(share * len(values)))]
+
+
+def _lid_opening(head: HeadModel) -> Float[np.ndarray, ' e']:
+  """How far each expression direction opens the lids: metres along y, mean over both eyes."""
+  embedding = head.landmarks68
+  if embedding is None or not set(_LIDS) <= set(embedding.index.tolist()):
+    return np.zeros(head.num_expression, np.float32)
+  row = {int(number): place for place, number in enumerate(embedding.index)}
+  places = [row[number] for number in _LIDS]
+  corners = head.faces[embedding.face[places]]  # [4 upper, then 4 lower, 3]
+  heights = np.einsum('pc,pce->pe', embedding.barycentric[places], head.exprdirs[corners, 1])
+  return (heights[:4] - heights[4:]).mean(axis=0).astype(np.float32)
 
 
 def relative_to(motion: Motion, frame: int) -> Motion:

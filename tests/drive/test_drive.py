@@ -179,7 +179,7 @@ def _motion(head, frames=12, seed=0) -> Motion:
 
 def test_the_neutral_frame_drives_neutral(head):
   motion = _motion(head)
-  frame = neutral_of(motion)
+  frame = neutral_of(motion, head)
   relative = relative_to(motion, frame)
   for field in dataclasses.fields(HeadCodes):
     if field.name != 'shape':
@@ -193,10 +193,10 @@ def test_a_bias_of_the_driver_does_not_reach_the_subject(head):
   """A tracker that adds the same to every frame changes nothing, the choice of neutral included."""
   motion = _motion(head)
   biased = dataclasses.replace(motion.codes, expression=motion.codes.expression + 0.7)
-  one = relative_to(motion, neutral_of(motion))
+  one = relative_to(motion, neutral_of(motion, head))
   other = dataclasses.replace(motion, codes=biased)
-  assert neutral_of(other) == neutral_of(motion)
-  other = relative_to(other, neutral_of(other))
+  assert neutral_of(other, head) == neutral_of(motion, head)
+  other = relative_to(other, neutral_of(other, head))
   np.testing.assert_allclose(other.codes.expression, one.codes.expression, atol=1e-6)
 
 
@@ -210,11 +210,25 @@ def test_rotations_compose_to_the_drivers(head):
   np.testing.assert_allclose(first[3] @ turned, own, atol=1e-5)
 
 
+def test_the_neutral_has_open_eyes(head):
+  """Where a driver looks down for most of a clip, an avatar once stared in all the rest."""
+  motion = _motion(head, 40)
+  motion.codes.jaw[:] = 0.0
+  motion.codes.expression[:] = 0.0
+  blinks = [head.expression_names.index(f'eyeBlink{side}') for side in ('Left', 'Right')]
+  motion.codes.expression[:28, blinks] = 0.9
+  motion.codes.jaw[28:, 0] = 0.001 * np.arange(12) + 0.001  # a little less closed
+  motion.codes.jaw[:28, 0] = 0.01
+  frame = neutral_of(motion, head)
+  assert frame >= 28
+  assert relative_to(motion, frame).codes.expression[:28, blinks].min() > 0.8
+
+
 def test_the_neutral_has_a_closed_mouth_and_the_usual_face(head):
   motion = _motion(head, 20)
   motion.codes.jaw[:, 0] = 0.3
   motion.codes.jaw[5:10, 0] = 0.01
   motion.codes.expression[:] = 0.1
-  motion.codes.expression[5:9, 0] = 2.0
+  motion.codes.expression[5:9, head.expression_names.index('mouthSmileLeft')] = 2.0
   motion.codes.expression[9] = 5.0
-  assert 5 <= neutral_of(motion) < 9
+  assert 5 <= neutral_of(motion, head) < 9
