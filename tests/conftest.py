@@ -11,7 +11,10 @@ import pytest
 from tests import machine_code
 
 machine_code.share()
-jax.config.update('jax_disable_most_optimizations', True)  # for JAX that is imported already
+# For JAX that is imported already.
+jax.config.update('jax_disable_most_optimizations', True)
+jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 # Tile sizes that the user of this machine has tuned are not what is tested.
 os.environ['SA0_TUNING'] = os.path.join(tempfile.gettempdir(), 'sa0-nothing-tuned', 'tuning.json')
 

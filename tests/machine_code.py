@@ -1,8 +1,8 @@
-"""Machine code for the tests: Numba's compiled once for all processes, XLA's compiled quickly.
+"""Machine code for the tests: compiled once for all processes, and quickly.
 
     python -m tests.machine_code
 
-compiles it, half on each of two cores; without that every worker would compile all of it.
+compiles Numba's, half on each of two cores; without that every worker would compile all of it.
 """
 
 import os
@@ -30,7 +30,8 @@ def share() -> None:
   if 'NUMBA_CACHE_DIR' not in os.environ:
     digest = cache._sources_digest()
     os.environ['NUMBA_CACHE_DIR'] = str(Path(tempfile.gettempdir()) / f'sa0-tests-{digest}')
-  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', '')  # programs are compiled anew
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', f'{os.environ["NUMBA_CACHE_DIR"]}/xla')
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 
 def devices(count: int) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -29,17 +28,6 @@ from tests.train.runs import config_file, settings
 
 STEPS = 2  # of each phase
 PEOPLE = 3  # the last is held out
-
-
-@pytest.fixture(scope='module', autouse=True)
-def kept_programs(tmp_path_factory):
-  """Every run compiles the same two steps: once is enough."""
-  folder = tmp_path_factory.mktemp('programs')
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  yield folder
-  jax.config.update('jax_compilation_cache_dir', None)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
 
 
 @pytest.fixture(scope='module')
@@ -173,16 +161,11 @@ loop.train(config, sys.argv[2], loop.Session(progress=progress))
 """
 
 
-def test_a_run_that_was_killed_goes_on_with_the_same_bits(whole, config, tmp_path, kept_programs):
+def test_a_run_that_was_killed_goes_on_with_the_same_bits(whole, config, tmp_path):
   folder = tmp_path / 'run'
   done = subprocess.run(
     [sys.executable, '-c', _KILLED, str(config_file(config, tmp_path)), str(folder)],
     cwd=ROOT,
-    env={
-      **os.environ,
-      'JAX_COMPILATION_CACHE_DIR': str(kept_programs),
-      'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    },
     capture_output=True,
     text=True,
   )

@@ -28,8 +28,8 @@ def same_bits(first, second):
 
 
 def test_steps_learn_change_every_parameter_and_repeat_bit_by_bit():
-  (state, metrics), (other, again) = run(trainer(), 25), run(trainer(), 25)
-  same_bits((state, metrics), (other, again))
+  same_bits(run(trainer(), 5), run(trainer(), 5))
+  state, metrics = run(trainer(), 25)
   assert int(state.step) == 25
   assert float(metrics.psnr) > float(run(trainer(), 1)[1].psnr) + 2
   before = jax.tree.leaves(trainer().init().trainable)
