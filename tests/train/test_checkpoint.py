@@ -1,6 +1,7 @@
 """What was saved comes back to the bit, on other devices, after damage, a full disk and a kill."""
 
 import errno
+import gc
 import json
 import os
 import pathlib
@@ -29,6 +30,13 @@ pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptio
 
 IDENTITY = {'seed': 1, 'data': ['monocular'], 'rate': 2.5e-4}
 DATA = {'next_index': 7, 'nested': [{'a': None}]}
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+  """They do so when they are collected: here, and not in tests that expect no such thing."""
+  yield
+  gc.collect()
 
 
 class State(NamedTuple):
