@@ -17,7 +17,7 @@ from sa0_jax.render import neutral_extent
 
 _CLOSED_SHARE = 0.25
 _OPEN_LIDS = 0.75  # quantile over all frames: above blinks and looks down, below wide eyes
-_AWAKE_SHARE = 0.5
+_AWAKE = 0.25  # of the way from there to shut
 _LIDS = (37, 38, 43, 44, 41, 40, 47, 46)  # upper lids, then the lower ones below them (68 points)
 
 
@@ -50,7 +50,7 @@ def capture_motion(capture: Capture) -> Motion:
 def neutral_of(motion: Motion, head: HeadModel) -> int:
   """The frame a driver's neutral is read from.
 
-  Of the half of the frames whose lids are nearest to what open lids are in this motion, the quarter
+  Of the frames whose lids are about where open lids are in this motion, the quarter
   with the least open jaw; of these the one whose expression is nearest to their median: eyes open,
   mouth closed, the habitual face of the driver, whatever the tracker's bias. Lids come first, for
   many look down for half of a clip, and an avatar whose neutral that were would stare.
@@ -61,7 +61,9 @@ def neutral_of(motion: Motion, head: HeadModel) -> int:
   """
   expression = np.asarray(motion.codes.expression)
   lids = expression @ _lid_opening(head)
-  awake = _least(np.abs(lids - np.quantile(lids, _OPEN_LIDS)), _AWAKE_SHARE)
+  away = np.abs(lids - np.quantile(lids, _OPEN_LIDS))
+  near = np.mean(away <= _AWAKE * (np.quantile(lids, _OPEN_LIDS) - lids.min()))
+  awake = _least(away, near)
   calm = awake[_least(np.linalg.norm(motion.codes.jaw[awake], axis=1), _CLOSED_SHARE)]
   distance = np.linalg.norm(expression[calm] - np.median(expression[calm], axis=0), axis=1)
   return int(calm[np.argmin(distance)])

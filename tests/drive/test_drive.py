@@ -217,8 +217,7 @@ def test_the_neutral_has_open_eyes(head):
   motion.codes.expression[:] = 0.0
   blinks = [head.expression_names.index(f'eyeBlink{side}') for side in ('Left', 'Right')]
   motion.codes.expression[:28, blinks] = 0.9
-  motion.codes.jaw[28:, 0] = 0.001 * np.arange(12) + 0.001  # a little less closed
-  motion.codes.jaw[:28, 0] = 0.01
+  motion.codes.jaw[28:, 0] = 0.001 * np.arange(12) + 0.001  # and the mouth a little less closed
   frame = neutral_of(motion, head)
   assert frame >= 28
   assert relative_to(motion, frame).codes.expression[:28, blinks].min() > 0.8
