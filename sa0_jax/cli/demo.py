@@ -172,8 +172,7 @@ def _write_preview(
   from sa0_jax.refine.preview import comparison
   from sa0_jax.video import write_video
 
-  division = divide(capture, settings.held_out)
-  tested = division.test if len(division.test) else division.train
+  tested = divide(capture, settings.held_out).shown
   swing = round(_SWING * capture.fps)
   with ProgressLine('preview') as line:
 

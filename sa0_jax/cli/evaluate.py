@@ -184,13 +184,13 @@ def _add_coefficients(
   folder: pathlib.Path, results: list[dict[str, Any]], config: 'EvaluateConfig'
 ) -> dict[str, str]:
   """Adds their metrics to the rows of the results; returns what these rest on."""
-  from sa0_jax.evaluate.coefficients import face_rows
+  from sa0_jax.evaluate.coefficients import METRICS, face_rows
 
   for result in results:
     faces = face_rows(folder, result, config.protocol, config.resolution)
     for row, values in zip(result['frames'], faces, strict=True):
       row.update(values)
-  return dict.fromkeys(('csim', 'aed', 'apd', 'akd'), f'files in {folder.name}')
+  return dict.fromkeys(METRICS.values(), f'files in {folder.name}')
 
 
 def _model(args: argparse.Namespace) -> 'Model':

@@ -74,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
   shutil.rmtree(checkpoints, ignore_errors=True)
   if args.preview is not None:
     try:
-      positions = division.test if len(division.test) else division.train
-      _write_preview(args.preview, result.avatar, capture.select(positions), settings)
+      _write_preview(args.preview, result.avatar, capture.select(division.shown), settings)
     except KeyboardInterrupt as error:
       raise Interrupted(f'{args.out} is complete, its preview is not') from error
   if args.json:

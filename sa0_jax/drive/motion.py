@@ -61,9 +61,9 @@ def neutral_of(motion: Motion, head: HeadModel) -> int:
   """
   expression = np.asarray(motion.codes.expression)
   lids = expression @ _lid_opening(head)
-  away = np.abs(lids - np.quantile(lids, _OPEN_LIDS))
-  near = np.mean(away <= _AWAKE * (np.quantile(lids, _OPEN_LIDS) - lids.min()))
-  awake = _least(away, near)
+  usual = np.quantile(lids, _OPEN_LIDS)
+  away = np.abs(lids - usual)
+  awake = _least(away, np.mean(away <= _AWAKE * (usual - lids.min())))
   calm = awake[_least(np.linalg.norm(motion.codes.jaw[awake], axis=1), _CLOSED_SHARE)]
   distance = np.linalg.norm(expression[calm] - np.median(expression[calm], axis=0), axis=1)
   return int(calm[np.argmin(distance)])
@@ -76,13 +76,11 @@ def _least(values: Float[np.ndarray, ' n'], share: float) -> Int[np.ndarray, ' k
 
 def _lid_opening(head: HeadModel) -> Float[np.ndarray, ' e']:
   """How far each expression direction opens the lids: metres along y, mean over both eyes."""
-  embedding = head.landmarks68
-  if embedding is None or not set(_LIDS) <= set(embedding.index.tolist()):
+  lids = None if head.landmarks68 is None else head.landmarks68.select(_LIDS)
+  if lids is None:
     return np.zeros(head.num_expression, np.float32)
-  row = {int(number): place for place, number in enumerate(embedding.index)}
-  places = [row[number] for number in _LIDS]
-  corners = head.faces[embedding.face[places]]  # [4 upper, then 4 lower, 3]
-  heights = np.einsum('pc,pce->pe', embedding.barycentric[places], head.exprdirs[corners, 1])
+  corners = head.faces[lids.face]  # [4 upper, then 4 lower, 3]
+  heights = np.einsum('pc,pce->pe', lids.barycentric, head.exprdirs[corners, 1])
   return (heights[:4] - heights[4:]).mean(axis=0).astype(np.float32)
 
 

@@ -24,7 +24,8 @@ from sa0_jax import archive
 from sa0_jax.metrics import faces
 
 _WIDTHS = {'embedding': None, 'expression': faces.NUM_EXPRESSION, 'pose': 3, 'landmarks': 136}
-_METRICS = {'embedding': 'csim', 'expression': 'aed', 'pose': 'apd', 'landmarks': 'akd'}
+# Array → the metric it gives.
+METRICS = {'embedding': 'csim', 'expression': 'aed', 'pose': 'apd', 'landmarks': 'akd'}
 _MAX_BYTES = 1 << 30
 _MAX_FIELD = 64  # characters of a number
 
@@ -146,7 +147,7 @@ def check_given_once(
     except FileNotFoundError:
       continue
     for array in read_table(path):
-      metric = _METRICS.get(array)
+      metric = METRICS.get(array)
       if metric in measured:
         raise ValueError(
           f'{path}: holds {array!r}, which gives {metric}, and a network was given for {metric}, '

@@ -17,7 +17,7 @@ from sa0_jax.capture.capture import Capture
 from sa0_jax.evaluate.face_network import FaceNetwork, Kind
 from sa0_jax.geometry.projection import project_points
 from sa0_jax.head.lbs import LandmarkArrays, pose_frames
-from sa0_jax.head.model import HeadModel, LandmarkEmbedding
+from sa0_jax.head.model import HeadModel
 from sa0_jax.metrics import faces
 from sa0_jax.metrics.alignment import (
   ARCFACE_SIZE,
@@ -108,14 +108,11 @@ def face_points(head: HeadModel, capture: Capture, resolution: int) -> Float[np.
       camera.
   """
   capture.check_head(head)
-  embedding = head.require_landmarks('68')
-  rows = [np.flatnonzero(embedding.index == wanted) for wanted in FIVE_POINT_INDICES]
-  if not all(len(row) for row in rows):
+  few = head.require_landmarks('68').select(FIVE_POINT_INDICES)
+  if few is None:
     raise ValueError(f'head {head.name!r}: eyes, nose or mouth are missing in its 68 landmarks')
-  at = np.array([row[0] for row in rows])
-  few = LandmarkEmbedding(embedding.index[at], embedding.face[at], embedding.barycentric[at])
   corners = pose_frames(LandmarkArrays.from_head(head, few).corners, capture.codes)
-  triangles = corners.reshape(len(capture), len(at), 3, 3)
+  triangles = corners.reshape(len(capture), len(few.face), 3, 3)
   points = np.sum(triangles * few.barycentric[..., None], axis=-2)
   seen = project_points(points, capture.camera.resized(resolution, resolution))
   behind = np.flatnonzero((seen.local[..., 2] <= 0).any(axis=-1))

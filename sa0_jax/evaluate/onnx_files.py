@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from sa0_jax import protobuf
+
 MAX_BYTES = 1 << 30
 _MAX_DEPTH = 128  # messages inside messages; a network inside a network is four
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5  # wire types
 
 # Message → field → message, as far as tensors may be inside.
 _GRAPH = 7  # of a model
@@ -92,7 +93,7 @@ def _locations(data: bytes, path: Path) -> set[str]:
     if not any(number == _GRAPH for number, _ in _fields(view)):
       raise ValueError('no graph')
     return set(_in_message(view, 'model', 0))
-  except (ValueError, IndexError) as error:
+  except ValueError as error:
     raise ValueError(f'{path}: not an ONNX file, or damaged ({error})') from error
 
 
@@ -110,34 +111,5 @@ def _in_message(view: memoryview, message: str, depth: int) -> Iterator[str]:
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, memoryview]]:
-  """Fields of a message that have a length; numbers are passed over."""
-  at = 0
-  while at < len(view):
-    key, at = _varint(view, at)
-    number, kind = key >> 3, key & 7
-    if kind == _VARINT:
-      _, at = _varint(view, at)
-      continue
-    if kind == _LENGTH:
-      size, at = _varint(view, at)
-    elif kind in (_FIXED64, _FIXED32):
-      size = 8 if kind == _FIXED64 else 4
-    else:
-      raise ValueError(f'wire type {kind}')
-    if at + size > len(view):
-      raise ValueError('cut off')
-    if kind == _LENGTH:
-      yield number, view[at : at + size]
-    at += size
-
-
-def _varint(view: memoryview, at: int) -> tuple[int, int]:
-  """A number of seven bits a byte, lowest first, and where the next field begins."""
-  value = 0
-  for shift in range(0, 70, 7):
-    byte = view[at]
-    at += 1
-    value |= (byte & 127) << shift
-    if byte < 128:
-      return value, at
-  raise ValueError('a number without end')
+  """Fields of a message that have a length."""
+  return ((n, value) for n, value in protobuf.fields(view) if not isinstance(value, int))

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,14 @@ class LandmarkEmbedding:
   index: Int[np.ndarray, ' m']
   face: Int[np.ndarray, ' m']
   barycentric: Float[np.ndarray, 'm 3']
+
+  def select(self, numbers: Sequence[int]) -> 'LandmarkEmbedding | None':
+    """Points by their numbers, in that order; None where one is missing."""
+    row = {int(number): at for at, number in enumerate(self.index)}
+    if not row.keys() >= set(numbers):
+      return None
+    rows = [row[number] for number in numbers]
+    return LandmarkEmbedding(self.index[rows], self.face[rows], self.barycentric[rows])
 
 
 @pytree.register

@@ -27,6 +27,11 @@ class Division:
   by: str | None
   text: str
 
+  @property
+  def shown(self) -> Int[np.ndarray, ' c']:
+    """Frames to show and score: the held-out ones, or where there are none the others."""
+    return self.test if len(self.test) else self.train
+
 
 def divide(capture: Capture, held_out: float | None) -> Division:
   """Divides the frames of a capture.

@@ -348,7 +348,7 @@ def _progress(run: _Run, state: RefineState, rate: float) -> Progress:
       _subject_gaussians(state, i),
       run.binding,
       run.frames[i],
-      _spread(division.test if len(division.test) else division.train, _PREVIEW_FRAMES),
+      _spread(division.shown, _PREVIEW_FRAMES),
       run.config,
     )
     for i, division in enumerate(run.divisions)

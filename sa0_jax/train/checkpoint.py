@@ -133,7 +133,7 @@ class CheckpointStore:
         Earlier checkpoints stay.
     """
     self.wait()
-    if position.step not in _first_process(self._steps()):
+    if position.step not in _first_process(saved_steps(self._folder)):
       ocp, manager = self._open()
       leaves = _named(state)
       needed = sum(leaf.nbytes for leaf in leaves.values())
@@ -158,9 +158,9 @@ class CheckpointStore:
   def positions(self) -> list[Position]:
     """Those of the checkpoints whose records are whole, newest first; reads no arrays."""
     found = []
-    for step in self._steps():
+    for step in saved_steps(self._folder):
       with contextlib.suppress(ValueError, OSError):
-        found.append(_position(_read_record(self._path(step), step)))
+        found.append(saved_position(self._folder, step))
     return found
 
   def restore(self, template_of: Callable[[Position], Any]) -> tuple[Any, Position] | None:
@@ -181,7 +181,7 @@ class CheckpointStore:
     """
     self.wait()
     damaged: dict[int, str] = {}
-    for step in _first_process(self._steps()):
+    for step in _first_process(saved_steps(self._folder)):
       record, problem = _first_process(self._try_record(step))
       if problem is None:
         check_same_run(self._folder, record['identity'], self._identity)
@@ -221,10 +221,6 @@ class CheckpointStore:
 
   def _path(self, step: int) -> Path:
     return self._folder / str(step)
-
-  def _steps(self) -> list[int]:
-    """Newest first."""
-    return saved_steps(self._folder)
 
   def _open(self) -> tuple[Any, Any]:
     """Orbax and its manager, made when first needed: only a run that saves owns the folder."""
@@ -292,10 +288,9 @@ class CheckpointStore:
       problem = _reason(error)
     if not _everywhere(problem is None):
       return None, problem or 'another process could not read it'
-    sums = _checksums(leaves)
-    wrong = [name for name, leaf in record['leaves'].items() if leaf['checksum'] != sums[name]]
-    if wrong:
-      return None, f'other bits than were saved in {_some(wrong)}'
+    problem = _other_bits(record['leaves'], leaves)
+    if problem is not None:
+      return None, problem
     return jax.tree.unflatten(jax.tree.structure(template), list(leaves.values())), None
 
   def _check_fits(self, step: int, record: dict[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -392,10 +387,9 @@ def read_leaves(folder: Path, step: int, parts: Collection[str]) -> SavedLeaves:
     raise
   except Exception as error:  # as in `_try_state`
     raise ValueError(f'{place}: damaged ({_reason(error)})') from error
-  sums = _checksums({name: jnp.asarray(value) for name, value in leaves.items()})
-  wrong = [name for name, leaf in saved.items() if leaf['checksum'] != sums[name]]
-  if wrong:
-    raise ValueError(f'{place}: damaged (other bits than were saved in {_some(wrong)})')
+  problem = _other_bits(saved, {name: jnp.asarray(value) for name, value in leaves.items()})
+  if problem is not None:
+    raise ValueError(f'{place}: damaged ({problem})')
   return SavedLeaves(record['identity'], leaves)
 
 
@@ -546,6 +540,13 @@ def _crc32(content: dict[str, Any]) -> int:
 
 def _kind(dtype: Any, shape: Any) -> str:
   return f'{dtype}[{",".join(map(str, shape))}]'
+
+
+def _other_bits(saved: Mapping[str, Any], leaves: Mapping[str, jax.Array]) -> str | None:
+  """What is wrong with arrays that were read, by the checksums they were saved with."""
+  sums = _checksums(leaves)
+  wrong = [name for name, leaf in saved.items() if leaf['checksum'] != sums[name]]
+  return f'other bits than were saved in {_some(wrong)}' if wrong else None
 
 
 def _some(names: list[str]) -> str:

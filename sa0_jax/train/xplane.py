@@ -9,7 +9,8 @@ in OpenXLA; wire format: https://protobuf.dev/programming-guides/encoding/.
 from collections.abc import Container, Iterator
 from typing import NamedTuple
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+from sa0_jax import protobuf
+
 # XSpace.planes; XPlane.name, .event_metadata; the map's value; XEventMetadata.name, .stats;
 # XStat.bytes_value
 _PLANES, _PLANE_NAME, _EVENT_METADATA, _VALUE = 1, 2, 4, 2
@@ -88,34 +89,7 @@ def _number(message: bytes, number: int) -> int:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-  """Field numbers and values of a message: numbers as they are, all else as bytes."""
-  at = 0
-  while at < len(message):
-    tag, at = _varint(message, at)
-    number, kind = tag >> 3, tag & 7
-    if kind == _VARINT:
-      value, at = _varint(message, at)
-      yield number, value
-      continue
-    if kind == _BYTES:
-      size, at = _varint(message, at)
-    elif kind in (_FIXED64, _FIXED32):
-      size = 8 if kind == _FIXED64 else 4
-    else:
-      raise ValueError(f'a profile is damaged: wire type {kind}')
-    if at + size > len(message):
-      raise ValueError('a profile is damaged: it ends inside a field')
-    yield number, message[at : at + size]
-    at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-  """A number in seven bits a byte, and where it ends."""
-  value = shift = 0
-  while at < len(message) and shift < 70:
-    byte = message[at]
-    value |= (byte & 127) << shift
-    at, shift = at + 1, shift + 7
-    if byte < 128:
-      return value, at
-  raise ValueError('a profile is damaged: a number does not end')
+  try:
+    yield from protobuf.fields(message)
+  except ValueError as error:
+    raise ValueError(f'a profile is damaged: {error}') from error

@@ -22,6 +22,7 @@ LAYERS = (
     'mesh_render',
     'precision',
     'processes',
+    'protobuf',
     'safetensors',
     'video',
   },
