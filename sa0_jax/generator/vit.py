@@ -5,8 +5,11 @@ The image encoder of Stage 1: a global CLS token, and patch maps from several de
 prediction head.
 """
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 import jax
@@ -23,6 +26,10 @@ from sa0_jax.precision import precision_of
 _IMAGE_MEAN = (0.485, 0.456, 0.406)
 _IMAGE_STD = (0.229, 0.224, 0.225)
 _INIT_STD = 0.02  # of weights and tokens trained from scratch
+# From this depth on blocks are a loop's: compiled once, not once each. A shallow network compiles
+# soon anyway, and a loop would copy its weights.
+_LOOP_DEPTH = 8
+_written_out = contextvars.ContextVar('written_out', default=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +95,21 @@ class VitConfig:
   def head_dim(self) -> int:
     """Channels of one attention head."""
     return self.width // self.num_heads
+
+  @property
+  def looped(self) -> bool:
+    """Whether programs hold one block in a loop instead of all of them."""
+    return self.depth >= _LOOP_DEPTH and not _written_out.get()
+
+
+@contextlib.contextmanager
+def written_out() -> Iterator[None]:
+  """While it lasts deep networks are traced block by block, for what cannot count a loop's work."""
+  token = _written_out.set(True)
+  try:
+    yield
+  finally:
+    _written_out.reset(token)
 
 
 def _dinov3(width: int, depth: int, num_heads: int, taps: tuple[int, ...]) -> VitConfig:
@@ -297,15 +319,49 @@ class Vit(nnx.Module):
     rotation = None
     if self.config.positions == 'rope':
       rotation = patch_rotation(self.config, rows, columns)
+    run = self._loop if self.config.looped else self._unrolled
+    tokens, taps = run(tokens, rotation)
+    shape = (len(image), rows, columns, self.config.width)
+    maps = tuple(self.norm(patches).astype(self.dtype).reshape(shape) for patches in taps)
+    return VitFeatures(self.norm(tokens[:, 0]).astype(self.dtype), maps)
+
+  def _unrolled(
+    self, tokens: Float[Array, 'b t d'], rotation: Rotation | None
+  ) -> tuple[Float[Array, 'b t d'], list[Float[Array, 'b n d']]]:
+    """All blocks one after the other: tokens after the last, and the patches of the taps."""
     # A recomputed block keeps only its input for the backward pass.
     apply = jax.checkpoint(_apply_block) if self.config.remat else _apply_block
-    maps = []
+    taps = []
     for index, block in enumerate(self.blocks):
       tokens = apply(block, tokens, rotation)
       if index in self.config.taps:
-        patches = self.norm(tokens[:, 1 + self.config.num_registers :]).astype(self.dtype)
-        maps.append(patches.reshape(len(image), rows, columns, self.config.width))
-    return VitFeatures(self.norm(tokens[:, 0]).astype(self.dtype), tuple(maps))
+        taps.append(tokens[:, 1 + self.config.num_registers :])
+    return tokens, taps
+
+  def _loop(
+    self, tokens: Float[Array, 'b t d'], rotation: Rotation | None
+  ) -> tuple[Float[Array, 'b t d'], list[Float[Array, 'b n d']]]:
+    """The same with one block compiled; parameters are stacked here, for they are kept apart."""
+    weights = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.blocks)
+    # Each block writes where the next tap is kept: the tap itself is the last to do so. What comes
+    # after the last tap has a place of its own.
+    slots = np.searchsorted(self.config.taps, np.arange(self.config.depth))
+    # Whatever is recomputed stays in the loop's own iteration without being told to.
+    remat, apply = functools.partial(jax.checkpoint, prevent_cse=False), _apply_block
+    apply = remat(apply) if self.config.remat else apply
+    start = 1 + self.config.num_registers
+
+    def step(
+      carry: tuple[Array, Array], one: tuple[Block, Array]
+    ) -> tuple[tuple[Array, Array], None]:
+      tokens, taps = carry
+      tokens = apply(one[0], tokens, rotation)
+      return (tokens, jax.lax.dynamic_update_index_in_dim(taps, tokens[:, start:], one[1], 0)), None
+
+    batch, count, width = tokens.shape
+    taps = jnp.zeros((int(slots[-1]) + 1, batch, count - start, width), tokens.dtype)
+    (tokens, taps), _ = jax.lax.scan(step, (tokens, taps), (weights, jnp.asarray(slots)))
+    return tokens, [taps[index] for index in range(len(self.config.taps))]
 
   def _embed(self, image: Float[Array, 'b h w 3']) -> tuple[Float[Array, 'b t d'], int, int]:
     """Float32 tokens before the first block, and the patches along each side."""

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from sa0_kernels import dispatch, targets
 
 from sa0_jax.generator.generator import Rig, RigArrays, abstract_generator
+from sa0_jax.generator.vit import written_out
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.lpips import zero_lpips
 from sa0_jax.train import parallel
@@ -133,8 +134,10 @@ def compile_program(
     gpu = machine is not None and machine.platform == 'gpu'
     compiled = lowered.compile({'xla_gpu_enable_triton_gemm': False} if gpu else None)
     seconds = time.perf_counter() - begin
-    host = list(mesh.devices.flat) == jax.devices('cpu')[:1] and phase.config.accumulate == 1
-    flops = _counted(lowered) if host else count_flops(config, phase, name)
+    # What XLA counts is what is written in the program: of a loop, one turn.
+    plain = phase.config.accumulate == 1 and not config.generator.encoder.looped
+    host = list(mesh.devices.flat) == jax.devices('cpu')[:1]
+    flops = _counted(lowered) if host and plain else count_flops(config, phase, name)
   memory = compiled.memory_analysis()
   return ProgramSize(
     name=name,
@@ -164,9 +167,10 @@ def count_flops(config: TrainConfig, phase: Phase, name: str = 'step') -> float 
     name: 'forward', or anything else for the step.
   """
   mesh = parallel.make_mesh(jax.devices('cpu')[:1])
-  # In one part: XLA counts what a loop repeats once.
+  # In one part, block by block: XLA counts what a loop repeats once.
   phase = phase._replace(config=dataclasses.replace(phase.config, accumulate=1))
-  return _counted(_lower(name, config, phase, mesh, _shapes(config, phase)))
+  with written_out():
+    return _counted(_lower(name, config, phase, mesh, _shapes(config, phase)))
 
 
 def _counted(lowered: Any) -> float | None:

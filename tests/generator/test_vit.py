@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sa0_jax.generator.vit import VIT_PRESETS, Vit, VitConfig, patch_rotation, rotate
+from sa0_jax.generator.vit import (
+  VIT_PRESETS,
+  Vit,
+  VitConfig,
+  patch_rotation,
+  rotate,
+  written_out,
+)
 from tests.generator.vit_reference import (
   SMALL,
   SMALL_LEARNED,
@@ -29,6 +36,9 @@ PUBLISHED = {
   'dinov2_vitb14_reg': 86.6e6,
   'dinov2_vitl14_reg': 304e6,
 }
+
+# Deep enough for a loop; its last block is no tap.
+DEEP = replace(SMALL, depth=8, taps=(0, 2, 3, 6))
 
 
 @jax.jit
@@ -138,16 +148,51 @@ def test_recomputing_blocks_changes_no_gradient():
     np.testing.assert_allclose(recomputed[name], gradient, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_recomputing_keeps_only_the_inputs_of_blocks():
+@pytest.mark.parametrize('config', [SMALL, DEEP], ids=['written out', 'loop'])
+def test_recomputing_keeps_only_the_inputs_of_blocks(config):
   def kept_numbers(remat):
-    network, image = abstract(replace(SMALL, remat=remat)), images(2, 16, 16)
+    network, image = abstract(replace(config, remat=remat)), images(2, 16, 16)
     pull = jax.eval_shape(lambda network, image: jax.vjp(loss, network, image)[1], network, image)
     return sum(leaf.size for leaf in jax.tree.leaves(pull))
 
   assert kept_numbers(remat=True) < 0.5 * kept_numbers(remat=False)
 
 
-@pytest.mark.parametrize('config', [SMALL, SMALL_LEARNED], ids=['rope', 'learned'])
+@pytest.mark.parametrize('remat', [False, True])
+def test_a_loop_over_blocks_gives_what_blocks_written_out_give(remat):
+  network, image = randomised(replace(DEEP, remat=remat)), images(2, 8, 12)
+
+  def everything(network):
+    pull = jax.grad(loss)(network, image)
+    return network(image), nnx.state(pull)
+
+  looped = jax.jit(everything)(network)
+  with written_out():
+    expected = jax.jit(lambda network: everything(network))(network)
+  assert len(looped[0].maps) == 4
+  for one, other in zip(looped[0].maps[1:], looped[0].maps, strict=False):
+    assert np.abs(one - other).max() > 0.1  # no tap is another's
+  for ours, theirs in zip(jax.tree.leaves(looped), jax.tree.leaves(expected), strict=True):
+    scale = np.abs(theirs).max()
+    assert scale > 1e-3
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(scale, 1.0))
+
+
+def test_deep_networks_hold_one_block_and_shallow_ones_all():
+  def products(config):
+    trace = jax.make_jaxpr(lambda network, image: network(image))
+    return str(trace(abstract(config), images(1, 8, 8))).count('dot_general')
+
+  assert not VIT_PRESETS['tiny'].looped
+  assert VIT_PRESETS['dinov3_vitb16'].looped
+  one, two = (products(replace(SMALL, depth=depth, taps=(0,))) for depth in (1, 2))
+  assert two > one
+  assert products(DEEP) == products(replace(DEEP, depth=24)) == one
+  with written_out():
+    assert products(DEEP) - one == 7 * (two - one)
+
+
+@pytest.mark.parametrize('config', [SMALL, SMALL_LEARNED, DEEP], ids=['rope', 'learned', 'loop'])
 def test_no_float32_product_is_rounded(config):
   network, image = randomised(config), images(1, 8, 8)
   assert rounded_products(jax.make_jaxpr(jax.grad(loss))(network, image).jaxpr) == []
