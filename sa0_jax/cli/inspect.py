@@ -42,6 +42,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     default='all',
     help='what is compiled (default: all; none prints parameters only)',
   )
+  parser.add_argument(
+    '--quick',
+    action='store_true',
+    help='leave the code unpolished: the same memory and transfers, for a TPU in a fraction of the '
+    'time (a program that is to run wants it polished)',
+  )
   options.add_json(parser)
   parser.set_defaults(run=run)
 
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
   with ProgressLine('inspect') as line:
     for name in names:
       line.write(f'compiling {name} for {args.machine or "this machine"}', force=True)
-      programs.append(inspect.compile_program(name, settings, machine))
+      programs.append(inspect.compile_program(name, settings, machine, args.quick))
   if args.json:
     print(json.dumps(_report(modules, programs), indent=2))
   else:
@@ -99,6 +105,7 @@ def _text(modules: 'list[ModuleSize]', programs: 'list[ProgramSize]') -> str:
       f'  a device: {program.peak_bytes / _GIB:.2f} GiB at most{has} '
       f'(arguments {program.argument_bytes / _GIB:.2f}, '
       f'temporary {program.temporary_bytes / _GIB:.2f})',
-      f'  between devices: {transfers}; compiled in {program.compile_seconds:.0f} s',
+      f'  between devices: {transfers}; compiled in {program.compile_seconds:.0f} s'
+      f'{", unpolished" if program.quick else ""}',
     ]
   return '\n'.join(lines)

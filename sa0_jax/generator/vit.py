@@ -26,10 +26,11 @@ from sa0_jax.precision import precision_of
 _IMAGE_MEAN = (0.485, 0.456, 0.406)
 _IMAGE_STD = (0.229, 0.224, 0.225)
 _INIT_STD = 0.02  # of weights and tokens trained from scratch
-# From this depth on blocks are a loop's: compiled once, not once each. A shallow network compiles
-# soon anyway, and a loop would copy its weights.
+# From this depth on accelerators get one block in a loop: compiled once, not once each. A shallow
+# network compiles soon anyway, and so does every one for a CPU, where copying weights together for
+# the loop would cost more than it saves.
 _LOOP_DEPTH = 8
-_written_out = contextvars.ContextVar('written_out', default=False)
+_looping: contextvars.ContextVar[bool | None] = contextvars.ContextVar('looping', default=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,18 +99,24 @@ class VitConfig:
 
   @property
   def looped(self) -> bool:
-    """Whether programs hold one block in a loop instead of all of them."""
-    return self.depth >= _LOOP_DEPTH and not _written_out.get()
+    """Whether programs traced now hold one block in a loop instead of all of them."""
+    if self.depth < _LOOP_DEPTH:
+      return False
+    chosen = _looping.get()
+    return jax.default_backend() != 'cpu' if chosen is None else chosen
 
 
 @contextlib.contextmanager
-def written_out() -> Iterator[None]:
-  """While it lasts deep networks are traced block by block, for what cannot count a loop's work."""
-  token = _written_out.set(True)
+def looping(chosen: bool) -> Iterator[None]:
+  """While it lasts, deep networks are traced as a loop, or written out, whatever runs here.
+
+  For programs of other machines, and for those who cannot count a loop's work.
+  """
+  token = _looping.set(chosen)
   try:
     yield
   finally:
-    _written_out.reset(token)
+    _looping.reset(token)
 
 
 def _dinov3(width: int, depth: int, num_heads: int, taps: tuple[int, ...]) -> VitConfig:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from sa0_kernels import dispatch, targets
 
 from sa0_jax.generator.generator import Rig, RigArrays, abstract_generator
-from sa0_jax.generator.vit import written_out
+from sa0_jax.generator.vit import looping
 from sa0_jax.head.registry import load_head
 from sa0_jax.losses.lpips import zero_lpips
 from sa0_jax.train import parallel
@@ -23,6 +23,8 @@ from sa0_jax.train.phases import Phase
 from sa0_jax.train.step import TrainState, frozen_parameters, make_trainer
 
 PROGRAMS = ('forward', 'phase1', 'phase2')
+# What XLA is told: plan memory and transfers as ever, spend no time on the order of instructions.
+_QUICK = {'exec_time_optimization_effort': -1.0}
 _COLLECTIVES = re.compile(r'\b(all-gather|all-reduce|reduce-scatter|collective-permute)[\w.-]*\(')
 
 
@@ -61,6 +63,7 @@ class ProgramSize:
     memory_bytes: what a device has; None for this machine's.
     collectives: transfers between devices, by kind.
     compile_seconds: tracing and compiling, on this machine.
+    quick: whether the compiler was told not to polish the code.
   """
 
   name: str
@@ -75,6 +78,7 @@ class ProgramSize:
   memory_bytes: int | None
   collectives: dict[str, int]
   compile_seconds: float
+  quick: bool = False
 
   @property
   def fits(self) -> bool | None:
@@ -102,7 +106,7 @@ def _count(state: Any) -> Counter[str]:
 
 
 def compile_program(
-  name: str, config: TrainConfig, machine: targets.Target | None = None
+  name: str, config: TrainConfig, machine: targets.Target | None = None, quick: bool = False
 ) -> ProgramSize:
   """Compiles one program for a machine, which need not be there.
 
@@ -110,6 +114,8 @@ def compile_program(
     name: one of `PROGRAMS`.
     config: what is run, a phase's `batch_size` over all devices of the machine.
     machine: from `sa0_kernels.targets.target`; None is this one.
+    quick: leave the code as it first comes. Most of the time of XLA's compiler for TPUs goes into
+      the order of instructions, and nothing that is reported here depends on that.
 
   Raises:
     ValueError: no such program, or the batch cannot be spread over the devices.
@@ -118,7 +124,8 @@ def compile_program(
     raise ValueError(f'compile_program: one of {", ".join(PROGRAMS)}, got {name!r}')
   mesh = parallel.make_mesh(None if machine is None else machine.devices, config.fsdp)
   phase = _phase(name, config)
-  with dispatch.allow_other_platforms():
+  host = mesh.devices.flat[0].platform == 'cpu'
+  with dispatch.allow_other_platforms(), looping(not host):
     # By name: what is chosen unasked depends on the machine this runs on.
     goal = phase.config.objective
     chosen = goal.implementation or dispatch.preferred(
@@ -132,12 +139,12 @@ def compile_program(
     # Without a GPU to try them on, XLA's tile sizes for its own Triton products are guesses, and
     # for some shapes it finds none; the libraries' products need none.
     gpu = machine is not None and machine.platform == 'gpu'
-    compiled = lowered.compile({'xla_gpu_enable_triton_gemm': False} if gpu else None)
+    options = {'xla_gpu_enable_triton_gemm': False} if gpu else {}
+    compiled = lowered.compile(options | (_QUICK if quick else {}))
     seconds = time.perf_counter() - begin
-    # What XLA counts is what is written in the program: of a loop, one turn.
-    plain = phase.config.accumulate == 1 and not config.generator.encoder.looped
-    host = list(mesh.devices.flat) == jax.devices('cpu')[:1]
-    flops = _counted(lowered) if host and plain else count_flops(config, phase, name)
+    # XLA counts for CPUs alone, and for one of them; of a loop, one turn.
+    plain = mesh.size == phase.config.accumulate == 1 and host
+    flops = _counted(lowered) if plain else count_flops(config, phase, name)
   memory = compiled.memory_analysis()
   return ProgramSize(
     name=name,
@@ -152,6 +159,7 @@ def compile_program(
     memory_bytes=None if machine is None else machine.memory,
     collectives=dict(Counter(_COLLECTIVES.findall(compiled.as_text()))),
     compile_seconds=seconds,
+    quick=quick,
   )
 
 
@@ -169,7 +177,7 @@ def count_flops(config: TrainConfig, phase: Phase, name: str = 'step') -> float 
   mesh = parallel.make_mesh(jax.devices('cpu')[:1])
   # In one part, block by block: XLA counts what a loop repeats once.
   phase = phase._replace(config=dataclasses.replace(phase.config, accumulate=1))
-  with written_out():
+  with looping(False):
     return _counted(_lower(name, config, phase, mesh, _shapes(config, phase)))
 
 

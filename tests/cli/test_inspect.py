@@ -25,9 +25,12 @@ def test_parameters_alone(capsys):
   assert 'unet' in text
 
 
-@pytest.mark.parametrize(('memory', 'verdict'), [(2**31, 'fits'), (2**30, 'DOES NOT FIT')])
-def test_a_program_is_described(memory, verdict, capsys, monkeypatch):
-  def compiled(name, config, machine):
+@pytest.mark.parametrize(
+  ('memory', 'verdict', 'words'),
+  [(2**31, 'fits', []), (2**30, 'DOES NOT FIT', []), (2**31, 'fits', ['--quick'])],
+)
+def test_a_program_is_described(memory, verdict, words, capsys, monkeypatch):
+  def compiled(name, config, machine, quick):
     sizes = {'argument_bytes': 2**29, 'temporary_bytes': 2**30, 'peak_bytes': 3 * 2**29}
     return ProgramSize(
       name,
@@ -39,15 +42,17 @@ def test_a_program_is_described(memory, verdict, capsys, monkeypatch):
       memory_bytes=memory,
       collectives={'all-reduce': 2},
       compile_seconds=3.0,
+      quick=quick,
       **sizes,
     )
 
   monkeypatch.setattr(inspect, 'compile_program', compiled)
-  assert main(['inspect', '--config=debug', '--program', 'phase1']) == 0
+  assert main(['inspect', '--config=debug', '--program', 'phase1', *words]) == 0
   text = capsys.readouterr().out
   assert 'phase1, 2 targets over 8 × h100:8, triton: 2.000 TFLOP in all' in text
   assert f'1.50 GiB at most of {memory / 2**30:.1f} GiB: {verdict}' in text
-  assert '2 all-reduce' in text
+  assert '2 all-reduce; compiled in 3 s' in text
+  assert text.rstrip().endswith(', unpolished') == bool(words)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from sa0_jax.generator.vit import (
   VIT_PRESETS,
   Vit,
   VitConfig,
+  looping,
   patch_rotation,
   rotate,
-  written_out,
 )
 from tests.generator.vit_reference import (
   SMALL,
@@ -148,11 +148,12 @@ def test_recomputing_blocks_changes_no_gradient():
     np.testing.assert_allclose(recomputed[name], gradient, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize('config', [SMALL, DEEP], ids=['written out', 'loop'])
+@pytest.mark.parametrize('config', [SMALL, DEEP], ids=['written-out', 'loop'])
 def test_recomputing_keeps_only_the_inputs_of_blocks(config):
   def kept_numbers(remat):
     network, image = abstract(replace(config, remat=remat)), images(2, 16, 16)
-    pull = jax.eval_shape(lambda network, image: jax.vjp(loss, network, image)[1], network, image)
+    with looping(True):
+      pull = jax.eval_shape(lambda network, image: jax.vjp(loss, network, image)[1], network, image)
     return sum(leaf.size for leaf in jax.tree.leaves(pull))
 
   assert kept_numbers(remat=True) < 0.5 * kept_numbers(remat=False)
@@ -166,8 +167,9 @@ def test_a_loop_over_blocks_gives_what_blocks_written_out_give(remat):
     pull = jax.grad(loss)(network, image)
     return network(image), nnx.state(pull)
 
-  looped = jax.jit(everything)(network)
-  with written_out():
+  with looping(True):
+    looped = jax.jit(everything)(network)
+  with looping(False):
     expected = jax.jit(lambda network: everything(network))(network)
   assert len(looped[0].maps) == 4
   for one, other in zip(looped[0].maps[1:], looped[0].maps, strict=False):
@@ -178,24 +180,32 @@ def test_a_loop_over_blocks_gives_what_blocks_written_out_give(remat):
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(scale, 1.0))
 
 
-def test_deep_networks_hold_one_block_and_shallow_ones_all():
-  def products(config):
+def test_a_loop_holds_one_block():
+  def products(config, loop):
     trace = jax.make_jaxpr(lambda network, image: network(image))
-    return str(trace(abstract(config), images(1, 8, 8))).count('dot_general')
+    with looping(loop):
+      return str(trace(abstract(config), images(1, 8, 8))).count('dot_general')
 
-  assert not VIT_PRESETS['tiny'].looped
-  assert VIT_PRESETS['dinov3_vitb16'].looped
-  one, two = (products(replace(SMALL, depth=depth, taps=(0,))) for depth in (1, 2))
-  assert two > one
-  assert products(DEEP) == products(replace(DEEP, depth=24)) == one
-  with written_out():
-    assert products(DEEP) - one == 7 * (two - one)
+  one, two = (products(replace(SMALL, depth=depth, taps=(0,)), True) for depth in (1, 2))
+  assert two > one  # shallow ones are written out all the same
+  assert products(DEEP, True) == products(replace(DEEP, depth=24), True) == one
+  assert products(DEEP, False) - one == 7 * (two - one)
+
+
+def test_accelerators_loop_and_processors_do_not(monkeypatch):
+  for backend, loops in (('cpu', False), ('gpu', True), ('tpu', True)):
+    monkeypatch.setattr(jax, 'default_backend', lambda backend=backend: backend)
+    assert VIT_PRESETS['dinov3_vitb16'].looped == loops
+    assert not VIT_PRESETS['tiny'].looped
+    with looping(not loops):
+      assert VIT_PRESETS['dinov3_vitb16'].looped == (not loops)
 
 
 @pytest.mark.parametrize('config', [SMALL, SMALL_LEARNED, DEEP], ids=['rope', 'learned', 'loop'])
 def test_no_float32_product_is_rounded(config):
   network, image = randomised(config), images(1, 8, 8)
-  assert rounded_products(jax.make_jaxpr(jax.grad(loss))(network, image).jaxpr) == []
+  with looping(True):
+    assert rounded_products(jax.make_jaxpr(jax.grad(loss))(network, image).jaxpr) == []
 
 
 @pytest.mark.parametrize('name', sorted(PUBLISHED))
