@@ -41,7 +41,7 @@ test-interpreter: $(VENV)/.installed-dev  ## kernels whose interpreter is slow
 test-aot: $(AOT)/.installed  ## compiles the kernels for GPUs and TPUs; installs their compilers
 	$(AOT)/bin/python -m pytest -n $(WORKERS) -m "aot and not slow" tests/aot
 
-test-aot-slow: $(AOT)/.installed  ## the published network compiled for whole machines; half an hour
+test-aot-slow: $(AOT)/.installed  ## the published network compiled for whole machines; two hours
 	$(AOT)/bin/python -m pytest -s -m "aot and slow" tests/aot
 
 test-node: $(VENV)/.installed-dev  ## other people's readers of what is exported; needs Node.js

@@ -25,7 +25,10 @@ from sa0_jax.train.step import TrainState, frozen_parameters, make_trainer
 PROGRAMS = ('forward', 'phase1', 'phase2')
 # What XLA is told: plan memory and transfers as ever, spend no time on the order of instructions.
 _QUICK = {'exec_time_optimization_effort': -1.0}
-_COLLECTIVES = re.compile(r'\b(all-gather|all-reduce|reduce-scatter|collective-permute)[\w.-]*\(')
+# A transfer beside other work has a start and an end; it is one.
+_COLLECTIVES = re.compile(
+  r' (all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute)(?:-start)?\('
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +160,7 @@ def compile_program(
     temporary_bytes=memory.temp_size_in_bytes,
     peak_bytes=_peak(memory),
     memory_bytes=None if machine is None else machine.memory,
-    collectives=dict(Counter(_COLLECTIVES.findall(compiled.as_text()))),
+    collectives=count_collectives(compiled.as_text()),
     compile_seconds=seconds,
     quick=quick,
   )
@@ -179,6 +182,11 @@ def count_flops(config: TrainConfig, phase: Phase, name: str = 'step') -> float 
   phase = phase._replace(config=dataclasses.replace(phase.config, accumulate=1))
   with looping(False):
     return _counted(_lower(name, config, phase, mesh, _shapes(config, phase)))
+
+
+def count_collectives(program: str) -> dict[str, int]:
+  """Transfers between devices by kind, in a compiled program's text."""
+  return dict(Counter(_COLLECTIVES.findall(program)))
 
 
 def _counted(lowered: Any) -> float | None:

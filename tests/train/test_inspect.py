@@ -51,6 +51,17 @@ def test_a_program_is_compiled_and_measured():
   assert not dataclasses.replace(report, memory_bytes=report.peak_bytes - 1).fits
 
 
+def test_transfers_are_counted_once():
+  program = """
+  %all-reduce-start.2 = f32[8]{0} all-reduce-start(%a.1), metadata={name="all-reduce-start.2"}
+  %all-reduce-done.2 = f32[8]{0} all-reduce-done(%all-reduce-start.2)
+  ROOT %all-reduce = (f32[], f32[8]{0}) all-reduce(%b, %c), channel_id=1
+  %x = f32[16]{0} all-gather(%d), dimensions={0}
+  %y = f32[16]{0} fusion(%all-gather.3), calls=%fused_all-gather
+"""
+  assert inspect.count_collectives(program) == {'all-reduce': 2, 'all-gather': 1}
+
+
 def test_programs_have_names():
   with pytest.raises(ValueError, match="one of forward, phase1, phase2, got 'backward'"):
     inspect.compile_program('backward', settings('debug'))
