@@ -127,8 +127,8 @@ def compile_program(
     raise ValueError(f'compile_program: one of {", ".join(PROGRAMS)}, got {name!r}')
   mesh = parallel.make_mesh(None if machine is None else machine.devices, config.fsdp)
   phase = _phase(name, config)
-  host = mesh.devices.flat[0].platform == 'cpu'
-  with dispatch.allow_other_platforms(), looping(not host):
+  platform = mesh.devices.flat[0].platform
+  with dispatch.allow_other_platforms(), looping(platform == 'tpu'):
     # By name: what is chosen unasked depends on the machine this runs on.
     goal = phase.config.objective
     chosen = goal.implementation or dispatch.preferred(
@@ -146,7 +146,7 @@ def compile_program(
     compiled = lowered.compile(options | (_QUICK if quick else {}))
     seconds = time.perf_counter() - begin
     # XLA counts for CPUs alone, and for one of them; of a loop, one turn.
-    plain = mesh.size == phase.config.accumulate == 1 and host
+    plain = mesh.size == phase.config.accumulate == 1 and platform == 'cpu'
     flops = _counted(lowered) if plain else count_flops(config, phase, name)
   memory = compiled.memory_analysis()
   return ProgramSize(

@@ -192,8 +192,8 @@ def test_a_loop_holds_one_block():
   assert products(DEEP, False) - one == 7 * (two - one)
 
 
-def test_accelerators_loop_and_processors_do_not(monkeypatch):
-  for backend, loops in (('cpu', False), ('gpu', True), ('tpu', True)):
+def test_tpus_loop_and_others_do_not(monkeypatch):
+  for backend, loops in (('cpu', False), ('gpu', False), ('tpu', True)):
     monkeypatch.setattr(jax, 'default_backend', lambda backend=backend: backend)
     assert VIT_PRESETS['dinov3_vitb16'].looped == loops
     assert not VIT_PRESETS['tiny'].looped

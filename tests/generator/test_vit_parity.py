@@ -76,7 +76,7 @@ def assert_same_features(network, model, sizes):
     batch = images(2, height, width)
     cls, maps = torch_features(model, network.config, batch)
     assert all(0.3 < np.std(part) < 3 for part in (cls, *maps))
-    for loop in (False, True):  # as processors have it, and as accelerators have deep ones
+    for loop in (False, True):  # as TPUs have deep ones
       with looping(loop):
         ours = jax.jit(lambda network, batch: network(batch))(network, batch)
       worst = max(
