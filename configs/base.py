@@ -169,6 +169,7 @@ def _generator(encoder: str) -> dict:
     'visibility': False,
     'hair_shell': False,
     'position_bound': 30.0,
+    'hold': False,
     'dtype': 'float32',
   }
 

@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
   generator.avatar_uv_size = 256  # as published
   generator.unet.channels = (32, 48, 64, 96)
   generator.unet.in_channels = 20
-  generator.visibility = generator.hair_shell = True
+  generator.visibility = generator.hair_shell = generator.hold = True
   generator.unet.style_dim = 64
   generator.image_size = 128
   for phase in (config.phase1, config.phase2):

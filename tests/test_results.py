@@ -15,7 +15,7 @@ from sa0_jax.metrics.image import psnr
 from tests.structure.sources import ROOT
 
 TABLE = ROOT / 'results' / 'one_person.json'
-SEED, FRAMES, SIZE = 9000, 8, 96  # nobody it was trained on
+SEED, FRAMES, SIZE = 9000, 8, 192  # nobody it was trained on
 SOURCES = {'1': [0], '4': [0, 1, 2, 3]}
 TARGETS = (4, 5, 6, 7)
 WHITE = (1.0, 1.0, 1.0)
@@ -54,6 +54,7 @@ def test_what_comes_along_is_small_and_knows_its_configuration():
   assert config.avatar_uv_size == 256
   assert config.visibility
   assert config.hair_shell
+  assert config.hold
   assert json.dumps(trained).count('"uv_size": 64') == 1
 
 

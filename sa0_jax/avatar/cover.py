@@ -52,11 +52,11 @@ class CoverTexels:
         jnp.asarray(head.faces[face], jnp.int32),
         layout.barycentric,
         jnp.asarray(step, jnp.float32),
-        jnp.full(layout.n, jnp.inf),
+        jnp.asarray(np.full(layout.n, np.inf, np.float32)),
       )
-      mesh = jnp.asarray(head.v_template, jnp.float32)
-      frames = triangle_frames(mesh, jnp.asarray(head.faces))
-      largest = _typical_limits(head, face, np.asarray(_reach(made, mesh, frames.rotation)))
+      mesh = np.asarray(head.v_template, np.float32)
+      reach = np.asarray(_reach_of_mesh(made, mesh, np.asarray(head.faces)))
+      largest = _typical_limits(head, face, reach)
       return dataclasses.replace(made, largest=jnp.asarray(largest, jnp.float32))
 
 
@@ -97,6 +97,13 @@ def _reach(
   moved = jnp.sum(edges[..., None] * texels.step[:, None], axis=-2)  # [n, 3, 2]
   along = jnp.sum(rotation[texels.face][..., None] * moved[:, :, None], axis=1)
   return jnp.sqrt(jnp.sum(along**2, axis=-1))
+
+
+@jax.jit
+def _reach_of_mesh(
+  texels: CoverTexels, vertices: Float[Array, 'v 3'], faces: Int[Array, 'f 3']
+) -> Float[Array, 'n 3']:
+  return _reach(texels, vertices, triangle_frames(vertices, faces).rotation)
 
 
 def _texel_steps(head: HeadModel, layout: UVLayout) -> Float[np.ndarray, 'n 2 2']:

@@ -1,11 +1,13 @@
 """An avatar to start from when there is none: shape from mattes, colours warped into UV."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from sa0_kernels import Camera
 
 from sa0_jax.avatar.activations import logit
@@ -22,6 +24,7 @@ from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
 INITIAL_OPACITY = 0.8
+_INITIAL_LOGIT = math.log(INITIAL_OPACITY / (1.0 - INITIAL_OPACITY))
 _JAW_CLOSED = 1e-3  # rad
 _MAX_VIEWS = 24  # that hair is measured in; the first few also give colours
 _COLOR_VIEWS = 8
@@ -102,20 +105,30 @@ def shell_gaussians(
   Returns:
     Gaussians at the texels' points of the shell, as large as the texels are there.
   """
-  faces = jnp.asarray(head.faces)
-  frames = triangle_frames(jnp.asarray(mesh, jnp.float32), faces)
-  outer = triangle_frames(jnp.asarray(shell, jnp.float32), faces)
-  texels = CoverTexels.from_layout(head, layout)
-  points, spacing = cover_texels(texels, jnp.asarray(shell, jnp.float32), outer.rotation)
-  turn = matrix_to_quaternion(jnp.einsum('fji,fjk->fik', frames.rotation, outer.rotation))
-  spacing = spacing / frames.scale[layout.face][:, None]
-  n = layout.n
+  arrays = (np.asarray(a, np.float32) for a in (mesh, shell, color))
+  return _gaussians_on(CoverTexels.from_layout(head, layout), np.asarray(head.faces), *arrays)
+
+
+@jax.jit
+def _gaussians_on(
+  texels: CoverTexels,
+  faces: Int[Array, 'f 3'],
+  mesh: Float[Array, 'v 3'],
+  shell: Float[Array, 'v 3'],
+  color: Float[Array, 'n c'],
+) -> BoundGaussians:
+  """`shell_gaussians`: one program compiles in less time than its sixty operations one by one."""
+  frames, outer = triangle_frames(mesh, faces), triangle_frames(shell, faces)
+  points, spacing = cover_texels(texels, shell, outer.rotation)
+  exact = jax.lax.Precision.HIGHEST
+  turn = jnp.einsum('fji,fjk->fik', frames.rotation, outer.rotation, precision=exact)
+  spacing = spacing / frames.scale[texels.face][:, None]
   return BoundGaussians(
-    position=to_local(points, frames, layout.face),
-    rotation=turn[layout.face],
+    position=to_local(points, frames, texels.face),
+    rotation=matrix_to_quaternion(turn)[texels.face],
     log_scale=jnp.log(jnp.maximum(spacing, 1e-3)),
-    opacity_logit=jnp.full(n, logit(jnp.asarray(INITIAL_OPACITY)), jnp.float32),
-    color_logit=logit(jnp.asarray(color, jnp.float32), margin=0.02),
+    opacity_logit=jnp.full(len(color), _INITIAL_LOGIT, jnp.float32),
+    color_logit=logit(color, margin=0.02),
   )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 
@@ -87,7 +87,7 @@ def generator_of(
       )
     if not np.isfinite(value).all():
       raise ValueError(f'{source}: {name} holds values that are not finite')
-    filled.append((where, parameter.replace(jnp.array(value))))
+    filled.append((where, parameter.replace(jax.device_put(value))))
   if left:
     name = min(left)
     raise ValueError(f'{source}: {name} of shape {list(left[name].shape)} is not part of the model')

@@ -25,6 +25,7 @@ VIEW_CHANNELS = 3 + 3 * 2 * _OCTAVES
 _NEGATIVE_SLOPE = 0.2  # of leaky ReLUs, as in StyleGAN2
 # Colours are kept so far from black and white: beyond, a logit is too far out to be corrected.
 _COLOR_MARGIN = 0.02
+_GROWN = 0.3  # logarithm of how much larger or smaller than their texels held Gaussians may be
 
 
 def optical_axis(camera: Camera) -> Float[Array, '*batch 3']:
@@ -229,7 +230,10 @@ def rest_gaussians(head: HeadModel, layout: UVLayout) -> RestGaussians:
 
 
 def to_bound_gaussians(
-  decoded: DecodedMaps, rest: RestGaussians, position_bound: float = POSITION_BOUND
+  decoded: DecodedMaps,
+  rest: RestGaussians,
+  position_bound: float = POSITION_BOUND,
+  hold: bool = False,
 ) -> BoundGaussians:
   """Decoded values as the parameters of Gaussians.
 
@@ -239,6 +243,7 @@ def to_bound_gaussians(
     decoded: from `Decoder`, residual included where there is one.
     rest: what zeros mean, from `rest_gaussians`.
     position_bound: local positions stay within ± this, triangle units.
+    hold: keep Gaussians within their own size of where they rest, and near that size.
 
   Raises:
     ValueError: the bound is not positive.
@@ -250,10 +255,15 @@ def to_bound_gaussians(
   rotation = identity + decoded.rotation
   if rest.rotation is not None:
     rotation = quaternion_multiply(rest.rotation, rotation)
+  moved, grown = decoded.position, decoded.log_scale
+  if hold:
+    size = jnp.exp(jnp.max(rest.log_scale, axis=-1, keepdims=True))
+    moved = soft_bound_position(moved / size, 1.0) * size
+    grown = soft_bound_position(grown, _GROWN)
   return BoundGaussians(
-    position=soft_bound_position(rest.position + decoded.position, position_bound),
+    position=soft_bound_position(rest.position + moved, position_bound),
     rotation=rotation,
-    log_scale=rest.log_scale + decoded.log_scale,
+    log_scale=rest.log_scale + grown,
     opacity_logit=logit(opacity) + decoded.opacity_logit,
     color_logit=decoded.color_logit,
   )

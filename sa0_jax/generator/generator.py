@@ -80,6 +80,9 @@ class GeneratorConfig:
     hair_shell: Gaussians start on the hair that the sources' mattes show instead of on the scalp
       under it, and look there for their colours (`hair_shell`); ours.
     position_bound: local positions stay within ± this, triangle units.
+    hold: keep Gaussians within their own size of where they start, and near that size (ours). What
+      a network learns about large Gaussians, to pull them in from the outline and to make them
+      thin, would tear the surface of an avatar that has more and smaller ones.
     dtype: of products, 'float32' or 'bfloat16'; parameters and geometry are float32.
   """
 
@@ -96,6 +99,7 @@ class GeneratorConfig:
   visibility: bool = False
   hair_shell: bool = False
   position_bound: float = POSITION_BOUND
+  hold: bool = False
   dtype: Literal['float32', 'bfloat16'] = 'float32'
 
   def __post_init__(self) -> None:
@@ -355,7 +359,9 @@ class Generator(nnx.Module):
       else:
         residual = residual_lib.no_residual(maps)
       maps = residual_lib.apply_residual(maps, residual)
-    return Decoded(to_bound_gaussians(maps, rest, self.config.position_bound), maps, residual)
+    return Decoded(
+      to_bound_gaussians(maps, rest, self.config.position_bound, self.config.hold), maps, residual
+    )
 
   def _pool(
     self, uv: Float[Array, 'b k r r c'], cls: Float[Array, 'b k d'], mask: Bool[Array, 'b k']

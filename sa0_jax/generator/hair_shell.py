@@ -25,15 +25,16 @@ from sa0_jax.geometry.rotations import matrix_to_quaternion
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
-_HARMONICS = 96
-_NODES = 900  # places that are measured
+_HARMONICS = 128
+_NODES = 1200  # places that are measured
 _STEP = 0.005  # metres between samples of the matte
 _GRAZING = 0.35  # |direction · ray| up to which a place counts as on the outline
 _BESIDE_WAY = 0.010  # metres from a place's way out, up to which the scalp tells where it ends
+_FORWARD = 0.35  # of the direction of the way out below the mouth: the throat is bare
 _CELLS = 48  # of the picture's side, to tell what lies beside the head
 _BESIDE = 2.0  # cells by which an outline place must have left the mesh
-# Of a measurement against an edge of the mesh, which has a thickness of its own at both ends.
-_CONFIDENCE = 30.0
+_SMOOTH = 0.004  # metres over which the field smooths out what is measured everywhere
+_LEAST_ANGLE = 0.05  # of a triangle's corner as far as stiffness goes: slivers are too stiff
 
 
 @pytree.register
@@ -48,7 +49,10 @@ class HairShell:
     stiffness: [r] their eigenvalues.
     direction: [v, 3] in which hair stands off, in the frame of one of the vertex's triangles.
     triangle: [v] that triangle.
-    node: [q] vertices that are measured.
+    corner: [q, 3] vertices of the triangles in which places that are measured lie.
+    barycentric: [q, 3] where; the places are spread evenly.
+    below: [q] places below the mouth, where a matte may go on into shoulders.
+    area: square metres that each of the places stands for.
     texels: how texels are covered by Gaussians.
   """
 
@@ -58,26 +62,30 @@ class HairShell:
   stiffness: Float[Array, ' r']
   direction: Float[Array, 'v 3']
   triangle: Int[Array, ' v']
-  node: Int[Array, ' q']
+  corner: Int[Array, 'q 3']
+  barycentric: Float[Array, 'q 3']
+  below: Bool[Array, ' q']
+  area: Float[Array, '']
   texels: CoverTexels
 
   @classmethod
   def from_head(cls, head: HeadModel, layout: UVLayout) -> 'HairShell':
     """Prepares a head; takes about a second."""
     template = np.asarray(head.v_template, np.float64)
-    bald = hair.bare_vertices(head)
-    # Shoulders are in mattes too: below the mouth nothing stands off.
+    outward = hair.outward(template, head.faces)
     heights = template[hair.face_vertices(head), 1]
-    bald |= template[:, 1] < 0.5 * (heights.min() + np.median(heights))
-    harmonics, stiffness = _harmonics(head.faces, ~bald)
+    low = template[:, 1] < 0.5 * (heights.min() + np.median(heights))
+    # Hair hangs beside and behind a neck, not before it.
+    bald = hair.bare_vertices(head) | (low & (outward[:, 2] > _FORWARD))
+    harmonics, stiffness = _harmonics(template, head.faces, ~bald)
     triangle = np.zeros(len(template), np.int32)
     for corner in range(3):
       triangle[head.faces[:, corner]] = np.arange(len(head.faces))
     with jax.ensure_compile_time_eval():
-      frames = triangle_frames(jnp.asarray(template, jnp.float32), jnp.asarray(head.faces))
+      frames = jax.jit(triangle_frames)(template.astype(np.float32), np.asarray(head.faces))
       rotation = np.asarray(frames.rotation)[triangle]
-    outward = hair.outward(template, head.faces)
-    free = np.flatnonzero(~bald)
+    face, barycentric, area = _spread(template, head.faces, ~bald)
+    corner = np.asarray(head.faces)[face]
     with jax.ensure_compile_time_eval():
       return cls(
         template=jnp.asarray(template, jnp.float32),
@@ -86,34 +94,76 @@ class HairShell:
         stiffness=jnp.asarray(stiffness, jnp.float32),
         direction=jnp.asarray(np.einsum('vji,vj->vi', rotation, outward), jnp.float32),
         triangle=jnp.asarray(triangle),
-        node=jnp.asarray(free[:: -(-len(free) // _NODES)], jnp.int32),
+        corner=jnp.asarray(corner, jnp.int32),
+        barycentric=jnp.asarray(barycentric, jnp.float32),
+        below=jnp.asarray(low[corner].any(axis=1)),
+        area=jnp.asarray(area, jnp.float32),
         texels=CoverTexels.from_layout(head, layout),
       )
 
 
 def _harmonics(
-  faces: Int[np.ndarray, 'f 3'], free: Bool[np.ndarray, ' v']
+  vertices: Float[np.ndarray, 'v 3'], faces: Int[np.ndarray, 'f 3'], free: Bool[np.ndarray, ' v']
 ) -> tuple[Float[np.ndarray, 'v r'], Float[np.ndarray, ' r']]:
-  """Eigenvectors of the graph's Laplacian with the other vertices held at zero."""
+  """Eigenfunctions of the surface's Laplacian, zero on the others, and eigenvalues, 1/m²."""
   from scipy import sparse  # here: importing them takes longer than the rest
   from scipy.sparse.linalg import eigsh
 
-  edges, degree = hair.mesh_edges(faces, len(free))
-  both = np.concatenate([edges, edges[:, ::-1]])
-  links = sparse.csr_matrix((np.ones(len(both)), both.T), shape=(len(free),) * 2)
-  inside = (sparse.diags(degree) - links)[free][:, free]
-  count = min(_HARMONICS, inside.shape[0] - 2)
+  count = len(free)
+  area = np.zeros(count)
+  rows, columns, weights = [], [], []
+  for i in range(3):
+    at, one, two = (faces[:, (i + k) % 3] for k in range(3))
+    a, b = vertices[one] - vertices[at], vertices[two] - vertices[at]
+    double = np.linalg.norm(np.cross(a, b), axis=1)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    # Half the cotangent of the corner belongs to the edge opposite. Never negative: no overshoot.
+    cotangent = np.sum(a * b, axis=1) / np.maximum(double, _LEAST_ANGLE * lengths + 1e-12)
+    half = 0.5 * np.clip(cotangent, 1e-3, None)
+    rows += [one, two]
+    columns += [two, one]
+    weights += [half, half]
+    area += np.bincount(at, double / 6.0, count)
+  places = (np.concatenate(rows), np.concatenate(columns))
+  links = sparse.csr_matrix((np.concatenate(weights), places), shape=(count, count))
+  total = np.asarray(links.sum(axis=1)).ravel()
+  inside = (sparse.diags(total) - links)[free][:, free]
+  mass = sparse.diags(np.maximum(area, 1e-9)[free])
+  number = min(_HARMONICS, inside.shape[0] - 2)
   # From a shift below zero: vertices without edges make the matrix singular.
-  values, vectors = eigsh(inside.tocsc(), count, sigma=-1e-3, v0=np.ones(inside.shape[0]))
-  whole = np.zeros((len(free), count))
+  start = np.ones(inside.shape[0])
+  values, vectors = eigsh(inside.tocsc(), number, M=mass.tocsc(), sigma=-1.0, v0=start)
+  whole = np.zeros((count, number))
   whole[free] = vectors
   return whole, values
+
+
+def _spread(
+  vertices: Float[np.ndarray, 'v 3'], faces: Int[np.ndarray, 'f 3'], free: Bool[np.ndarray, ' v']
+) -> tuple[Int[np.ndarray, ' q'], Float[np.ndarray, 'q 3'], float]:
+  """Places spread evenly over triangles with a free corner: triangle, place in it, area."""
+  a, b, c = (vertices[faces[:, i]] for i in range(3))
+  area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1) * free[faces].any(axis=1)
+  ends = np.cumsum(area)
+  # Equal steps through the triangles' areas, one after the other, and within them by the golden
+  # ratio, folded where it leaves a triangle.
+  where = (np.arange(_NODES) + 0.5) / _NODES * ends[-1]
+  face = np.minimum(np.searchsorted(ends, where), len(faces) - 1)
+  u, v = (np.arange(_NODES) * step % 1.0 for step in (0.7548776662466927, 0.5698402909980532))
+  out = u + v > 1.0
+  u, v = np.where(out, 1.0 - u, u), np.where(out, 1.0 - v, v)
+  return face, np.stack([1.0 - u - v, u, v], axis=1), float(ends[-1] / _NODES)
 
 
 def directions(shell: HairShell, frames: TriangleFrames) -> Float[Array, 'v 3']:
   """Unit vectors in which hair stands off a posed mesh, world axes."""
   rotation = frames.rotation[shell.triangle]
   return jnp.sum(rotation * shell.direction[:, None], axis=-1)
+
+
+def _at_places(shell: HairShell, values: Float[Array, 'v c']) -> Float[Array, 'q c']:
+  """What vertices have, at the places that are measured."""
+  return jnp.sum(values[shell.corner] * shell.barycentric[..., None], axis=1)
 
 
 def measure(
@@ -134,8 +184,8 @@ def measure(
   """
   vertices, camera = jax.lax.stop_gradient((vertices, camera))
   thickness, weight = jax.vmap(lambda *one: _outline(shell, *one))(vertices, camera, matte)
-  weight = _CONFIDENCE * jnp.where(mask[:, None], weight, 0.0)
-  at_nodes = shell.harmonics[shell.node]
+  weight = shell.area / _SMOOTH**2 * jnp.where(mask[:, None], weight, 0.0)
+  at_nodes = _at_places(shell, shell.harmonics)
   total, pull = jnp.sum(weight, axis=0), jnp.sum(weight * thickness, axis=0)
   exact = jax.lax.Precision.HIGHEST
   normal = jnp.matmul((at_nodes * total[:, None]).T, at_nodes, precision=exact)
@@ -151,8 +201,9 @@ def _outline(
 ) -> tuple[Float[Array, ' q'], Float[Array, ' q']]:
   """What one source tells about each node: thickness in metres, and a weight from 0 to 1."""
   frames = triangle_frames(vertices, shell.faces)
-  towards = directions(shell, frames)[shell.node]
-  start = vertices[shell.node]
+  towards = _at_places(shell, directions(shell, frames))
+  towards = towards / jnp.maximum(jnp.linalg.norm(towards, axis=-1, keepdims=True), 1e-9)
+  start = _at_places(shell, vertices)
   steps = jnp.arange(0.0, hair.MAX_THICKNESS + _STEP, _STEP)
   path = start[:, None] + steps[:, None] * towards[:, None]
   seen = project_points(path.reshape(-1, 3), camera)
@@ -183,7 +234,8 @@ def _outline(
   free = ~_on_mesh(vertices, frames, camera, beside)
   left = jnp.take_along_axis(inside, first[:, None], 1)[:, 0]  # else the picture ended first
   weight = jnp.maximum(1.0 - (cosine / _GRAZING) ** 2, 0.0)
-  return thickness, jnp.where(free & left & inside[:, 0], weight, 0.0)
+  known = ends.any(axis=1) | ~shell.below  # a matte that does not end is a shoulder
+  return thickness, jnp.where(free & left & known & inside[:, 0], weight, 0.0)
 
 
 def _inset(points: Float[Array, 'q 3'], moved: Float[Array, 'q 3']) -> Float[Array, ' q']:
@@ -243,7 +295,7 @@ def rest_on_shell(
   """
   frames = triangle_frames(shell.template, shell.faces)
   own = triangle_frames(vertices, shell.faces)
-  used = shell.triangle[shell.node]
+  used = shell.triangle[shell.corner[:, 0]]
   size = jnp.sum(own.scale[used]) / jnp.sum(frames.scale[used])
   outer = raised(shell, shell.template, thickness / size)
   face = shell.texels.face

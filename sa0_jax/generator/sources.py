@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
+import jax
 import numpy as np
+from jaxtyping import Array, Bool, Int
 from sa0_kernels import Camera
 
 from sa0_jax.capture.capture import Capture
@@ -51,14 +52,20 @@ def pack_sources(frames: FrameArrays, positions: Sequence[int]) -> Sources:
   """
   positions = check_positions(positions, len(frames))
   rows = np.array([*positions, *[positions[0]] * (MAX_SOURCES - len(positions))])
-  image = over_black(frames.images[rows], frames.mattes[rows])
-  height, width = image.shape[1:3]
+  return _pack(frames, rows, np.arange(MAX_SOURCES) < len(positions))
+
+
+@jax.jit
+def _pack(frames: FrameArrays, rows: Int[Array, ' k'], mask: Bool[Array, ' k']) -> Sources:
+  """Rows of frames as sources of one person; one program instead of twenty small ones."""
+  chosen = jax.tree.map(lambda leaf: leaf[rows][None], frames)
+  height, width = frames.images.shape[1:3]
   return Sources(
-    image=image[None],
-    vertices=frames.vertices[rows][None],
-    camera=Camera(frames.world_to_camera[rows][None], frames.intrinsics[rows][None], width, height),
-    mask=(jnp.arange(MAX_SOURCES) < len(positions))[None],
-    matte=frames.mattes[rows][None],
+    image=over_black(chosen.images, chosen.mattes),
+    vertices=chosen.vertices,
+    camera=Camera(chosen.world_to_camera, chosen.intrinsics, width, height),
+    mask=mask[None],
+    matte=chosen.mattes,
   )
 
 

@@ -233,6 +233,33 @@ def test_positions_are_bounded_and_slopes_one():
     to_bound_gaussians(decoded, rest, 0.0)
 
 
+def test_held_gaussians_stay_by_their_texels_at_every_resolution():
+  """What large Gaussians learnt is no more than their size: smaller ones are moved by less."""
+  head, _, _ = untrained()
+  moved = []
+  for size in (16, 32):
+    layout = UVLayout.from_head(head, size)
+    rest = rest_gaussians(head, layout)
+    n = layout.n
+    network = decoder(dataclasses.replace(SMALL, colors_from_rgb=False))
+    decoded = network(values(n, 6), view_encoding(directions()))
+    far = decoded._replace(position=1e4 * decoded.position, log_scale=jnp.full((n, 3), -5.0))
+    held = to_bound_gaussians(far, rest, 1e6, hold=True)
+    own = jnp.exp(rest.log_scale.max(axis=-1, keepdims=True))
+    offset = jnp.abs(held.position - rest.position)
+    assert (offset <= 1.001 * own).all()
+    assert jnp.median(offset / own) > 0.99
+    np.testing.assert_allclose(held.log_scale - rest.log_scale, -0.3, atol=1e-4)
+    moved.append(float(jnp.median(offset)))
+    small = decoded._replace(position=1e-3 * own * jnp.sign(decoded.position))
+    close = to_bound_gaussians(small, rest, 1e6, hold=True).position - rest.position
+    np.testing.assert_allclose(close, small.position, atol=1e-4)
+    larger = decoded._replace(log_scale=jnp.full((n, 3), 0.01))
+    grown = to_bound_gaussians(larger, rest, hold=True).log_scale - rest.log_scale
+    np.testing.assert_allclose(grown, 0.01, atol=1e-5)
+  assert moved[1] < 0.7 * moved[0]
+
+
 def test_rest_gaussians_may_be_made_inside_traced_code():
   head, _, _ = untrained()
   layout = UVLayout.from_head(head, 16)

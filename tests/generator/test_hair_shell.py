@@ -9,8 +9,9 @@ import numpy as np
 from sa0_kernels import Camera
 
 from sa0_jax import mesh_render
+from sa0_jax.avatar.binding import triangle_frames
 from sa0_jax.capture.initialize import shell_gaussians
-from sa0_jax.generator.hair_shell import HairShell, measure, raised, rest_on_shell
+from sa0_jax.generator.hair_shell import HairShell, directions, measure, raised, rest_on_shell
 from sa0_jax.head.registry import load_head
 from sa0_jax.head.uv_layout import UVLayout
 
@@ -115,3 +116,67 @@ def test_a_larger_head_wears_the_same_hair_in_metres():
   offset = np.asarray(small.position - bare.position)
   np.testing.assert_allclose(large.position - bare.position, 0.5 * offset, atol=1e-4)
   assert np.abs(offset).max() > 1.0
+
+
+def frontal(thickness: np.ndarray) -> tuple[Camera, np.ndarray]:
+  """A camera in front of the head with some hair, and the matte it sees."""
+  head = load_head()
+  mesh = np.asarray(raised(shell(), jnp.asarray(head.v_template), jnp.asarray(thickness)))
+  view = mesh_render.portrait_camera(head.v_template, yaw=0.0, pitch=0.0, size=SIZE)
+  matte = mesh_render.rasterize_mesh(mesh, head.faces, view).face >= 0
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[None], view), matte.astype(np.float32)
+
+
+def measured_from_one(camera: Camera, matte: np.ndarray) -> np.ndarray:
+  vertices = jnp.asarray(load_head().v_template)[None]
+  return np.asarray(measure_hair(shell(), vertices, camera, matte[None], jnp.ones(1, bool)))
+
+
+def beside_the_neck() -> np.ndarray:
+  """[v] how far vertices below the mouth lie to the side or behind, 0 to 1."""
+  mesh, outward = np.asarray(load_head().v_template), np.asarray(directions_at_rest())
+  below = np.clip((-0.05 - mesh[:, 1]) / 0.02, 0.0, 1.0)
+  return below * np.clip(-2.0 * outward[:, 2] + 0.8, 0.0, 1.0) * (shell_region() > 0.0)
+
+
+def shell_region() -> np.ndarray:
+  """[v] more than 0 where hair may grow."""
+  return np.abs(np.asarray(shell().harmonics)).max(axis=1)
+
+
+def directions_at_rest() -> np.ndarray:
+  head = load_head()
+  frames = triangle_frames(jnp.asarray(head.v_template), jnp.asarray(head.faces))
+  return np.asarray(directions(shell(), frames))
+
+
+def test_hair_that_hangs_beside_the_neck_is_found_from_the_front():
+  true = np.maximum(true_thickness(), 0.035 * beside_the_neck()).astype(np.float32)
+  camera, matte = frontal(true)
+  found = measured_from_one(camera, matte)
+  _, worn = frontal(found)
+  _, bare = frontal(np.zeros_like(true))
+  missing = ((matte > 0) & (worn == 0)).sum() + ((matte == 0) & (worn > 0)).sum()
+  assert missing < 0.25 * ((matte > 0) & (bare == 0)).sum()
+  sides = beside_the_neck() > 0.99
+  assert abs(np.median(found[sides]) - 0.035) < 0.01
+
+
+def test_throat_and_face_stay_bare_under_long_hair():
+  true = np.maximum(true_thickness(), 0.035 * beside_the_neck()).astype(np.float32)
+  found = measured_from_one(*frontal(true))
+  throat = (np.asarray(load_head().v_template)[:, 1] < -0.06) & (directions_at_rest()[:, 2] > 0.4)
+  assert throat.sum() > 50
+  assert found[throat].max() == 0.0
+
+
+def test_shoulders_are_no_hair():
+  camera, matte = frontal(np.zeros_like(true_thickness()))
+  rows = np.flatnonzero(matte.any(axis=1))
+  shoulders = matte.copy()
+  shoulders[int(rows[0] + 0.85 * (rows[-1] - rows[0])) :] = 1.0
+  found = measured_from_one(camera, shoulders)
+  # Where a neck runs out into shoulders it is widened a little.
+  above = np.asarray(load_head().v_template)[:, 1] > -0.11
+  assert np.quantile(found, 0.98) < 0.01
+  assert found[above].max() < 0.02
