@@ -176,12 +176,13 @@ def breakdown(folder: str | os.PathLike[str]) -> list[Part]:
 def _traced(path: Path) -> tuple[int, float]:
   """How many steps were traced, and in what time."""
   content = read_json(path, _MAX_JSON)
-  content = content if isinstance(content, dict) else {}
-  steps, seconds = content.get('steps'), content.get('seconds')
-  whole = isinstance(steps, int) and 0 < steps < 1 << 32
-  if not whole or not isinstance(seconds, float) or not 0 < seconds < math.inf:
+  known = isinstance(content, dict) and {'steps', 'seconds'} <= content.keys()
+  steps: Any = content['steps'] if known else None
+  seconds: Any = content['seconds'] if known else None
+  numbers = isinstance(steps, int) and isinstance(seconds, float)
+  if not numbers or not 0 < steps < 1 << 32 or not 0 < seconds < math.inf:
     raise ValueError(f'{path}: not what a profile leaves; trace again')
-  return int(steps), seconds
+  return steps, seconds
 
 
 def table(parts: Iterable[Part]) -> str:
