@@ -192,6 +192,41 @@ def _read_stages(path):
   assert jax.tree.map(jnp.shape, same) == jax.tree.map(jnp.shape, _state())
 
 
+def _shard_job(folder):
+  """Of one shard, four frames."""
+  from sa0_jax.data.build import ShardJob
+  from sa0_jax.data.config import BuildConfig
+  from sa0_jax.data.plan import Piece
+  from sa0_jax.head.registry import PROCEDURAL
+  from tests.data.scenes import SIZE
+
+  pieces = (Piece('p0', 'p0', (0, 0), 0, 4),)
+  captures, config = folder.parent / 'captures', BuildConfig('sa0_monocular')
+  return ShardJob(
+    str(captures), str(folder), config, PROCEDURAL, (SIZE, SIZE), 'train', 0, 1, pieces
+  )
+
+
+def _shard(folder):
+  from sa0_jax.data.build import build_shard
+  from tests.data.scenes import save_captures
+
+  save_captures(folder.parent / 'captures', 1, instants=4)
+  for name in ('dataset', 'parts'):
+    (folder / name).mkdir()
+  build_shard(_shard_job(folder))
+  return folder
+
+
+def _read_shard(path):
+  """Whole, or made again; of a whole one the rows can be joined."""
+  from sa0_jax.data import build, index
+
+  job = _shard_job(path)
+  if build._is_whole(job):
+    index.write_index(path.parent / 'index', [build.read_part(job)] * 2)
+
+
 def _report(folder):
   from sa0_jax.data.build import REPORT
 
@@ -214,6 +249,7 @@ RUN_READERS = {
   'refine_checkpoint': (_refine_checkpoint, _read_refine_checkpoint),
   'report': (_report, _read_report),
   'scores': (_scores, _read_scores),
+  'shard': (_shard, _read_shard),
   'stages': (_stages, _read_stages),
   'tuning': (_tuning, _read_tuning),
 }
