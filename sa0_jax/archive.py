@@ -123,6 +123,11 @@ def read_json(path: str | os.PathLike[str], max_bytes: int) -> Any:
     raise ValueError(f'{path}: damaged ({error})') from error
 
 
+def is_number(value: Any) -> bool:
+  """Whether a value out of JSON is a number and, if whole, one that a float holds exactly."""
+  return isinstance(value, float) or (type(value) is int and abs(value) <= 1 << 53)
+
+
 def read_text(path: str | os.PathLike[str], max_bytes: int) -> str:
   """What a UTF-8 text file holds.
 

@@ -135,9 +135,19 @@ def compute_oracle(resolution: int, channels: int) -> dict[str, Any]:
 
 
 def load_oracle(path: str) -> dict[str, Any]:
-  """Reads an oracle file (see the module's docstring)."""
-  with np.load(path, allow_pickle=False) as file:
-    return {name: np.asarray(file[key], np.float64) for name, key in _ORACLE_KEYS.items()}
+  """Reads an oracle file (see the module's docstring).
+
+  Raises:
+    OSError: it cannot be read.
+    ValueError: it is no such file.
+  """
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return {name: np.asarray(file[key], np.float64) for name, key in _ORACLE_KEYS.items()}
+  except OSError:
+    raise
+  except Exception as error:  # zipfile, zlib and NumPy raise what they like
+    raise ValueError(f'{path}: no oracle file ({str(error)[:200]})') from error
 
 
 def errors(

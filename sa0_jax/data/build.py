@@ -207,9 +207,12 @@ def _is_whole(job: ShardJob) -> bool:
     return False
   try:
     part = read_part(job)
-  except ValueError:
+    lengths = {len(part[name]) for name in index.FIELDS}
+    sizes = [int(part[name].item()) for name in ('size', 'bytes')]
+    complete = not len(part['bad']) and lengths == {job.num_frames}
+  except (ValueError, KeyError, TypeError):  # damaged, or something else under its name
     return False
-  return not len(part['bad']) and int(part['size'][0]) == job.records.stat().st_size
+  return complete and sizes[0] == job.records.stat().st_size
 
 
 def read_part(job: ShardJob) -> dict[str, np.ndarray]:

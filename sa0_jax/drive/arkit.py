@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import os
 import re
 from pathlib import Path
@@ -23,6 +22,7 @@ _MAX_MAP_BYTES = 1 << 24
 _TIMECODE = re.compile(r'(\d+):(\d+):(\d+):(\d+)(\.\d+)?')
 _FPS = 60.0  # what the app records unless told otherwise
 _FEWEST_SHAPES = 10
+_MOST = 1e6  # of a weight or an amount, far beyond any face: their products stay finite
 
 Map = dict[str, dict[str, Any]]
 
@@ -66,7 +66,7 @@ def _is_part(name: str, value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+  return archive.is_number(value) and abs(value) <= _MOST
 
 
 def arkit_codes(
@@ -158,8 +158,8 @@ def _numbers(words: list[str], source: str) -> Float[np.ndarray, ' t']:
     values = np.array([float(word) for word in words])
   except ValueError as error:
     raise ValueError(f'{source}: {error}') from error
-  if not np.isfinite(values).all():
-    raise ValueError(f'{source}: holds NaN or infinity')
+  if not (np.abs(values) <= _MOST).all():  # nor is NaN
+    raise ValueError(f'{source}: holds a number that is no weight')
   return values
 
 

@@ -172,9 +172,20 @@ def read_scores(folder: Path) -> dict[str, Any]:
   if not path.is_file():
     return {}
   found = archive.read_json(path, _MAX_BYTES)
-  if not isinstance(found, dict):
+  whole = isinstance(found, dict)
+  if whole and 'refined' in found:
+    whole = _are_numbers(found['refined']) and {'psnr', 'max_aspect_ratio'} <= set(found['refined'])
+  if whole and 'by_sources' in found:
+    kinds = found['by_sources']
+    whole = isinstance(kinds, dict) and set(kinds) <= set(map(str, NUM_SOURCES))
+    whole = whole and all(_are_numbers(values) for values in kinds.values())
+  if not whole:
     raise ValueError(f'{path}: no scores of a row; remove it')
-  return found
+  return dict(found)
+
+
+def _are_numbers(values: Any) -> bool:
+  return isinstance(values, dict) and all(map(archive.is_number, values.values()))
 
 
 def score_sources(generator: Path, synth: Synth, out: Path) -> dict[str, dict[str, float]]:
@@ -280,11 +291,12 @@ def _held_out(folder: Path) -> dict[str, float]:
   for line in archive.read_text(path, _MAX_BYTES).splitlines():
     try:
       row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
       continue  # cut off by a kill
-    for key, value in row.items():
+    for key, value in row.items() if isinstance(row, dict) else ():
       base, _, metric = key.partition('/')
-      if metric == 'psnr' and base in ('sa0_monocular', 'sa0_multiview'):
+      named = metric == 'psnr' and base in ('sa0_monocular', 'sa0_multiview')
+      if named and archive.is_number(value):  # what was not finite is null
         found[base.removeprefix('sa0_')] = float(value)
   return found
 

@@ -27,6 +27,7 @@ _WIDTHS = {'embedding': None, 'expression': faces.NUM_EXPRESSION, 'pose': 3, 'la
 # Array → the metric it gives.
 METRICS = {'embedding': 'csim', 'expression': 'aed', 'pose': 'apd', 'landmarks': 'akd'}
 _MAX_BYTES = 1 << 30
+_MAX_FRAME = 1 << 53
 _MAX_FIELD = 64  # characters of a number
 
 Table = dict[str, np.ndarray]
@@ -41,7 +42,9 @@ def read_table(path: str | os.PathLike[str]) -> Table:
   path = Path(path)
   arrays = _read_csv(path) if path.suffix == '.csv' else archive.read_arrays(path, _names())
   frame = arrays.get('frame', np.zeros(()))
-  if frame.ndim != 1 or frame.dtype.kind not in 'iuf' or (frame != np.floor(frame)).any():
+  whole = frame.ndim == 1 and frame.dtype.kind in 'iuf'
+  # Beyond that not every whole number has a float; NaN is not within either.
+  if not whole or not (np.abs(frame) <= _MAX_FRAME).all() or (frame != np.floor(frame)).any():
     raise ValueError(f"{path}: 'frame' must be one whole number a row")
   if len(set(frame.tolist())) < len(frame):
     raise ValueError(f'{path}: a frame is there twice')

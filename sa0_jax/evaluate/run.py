@@ -361,4 +361,17 @@ def _read_result(path: str | os.PathLike[str], key: str) -> dict[str, Any] | Non
   known = isinstance(result, dict) and result.get('format') == RESULT_FORMAT
   if not known or result.get('version') != RESULT_VERSION or result.get('key') != key:
     return None
-  return result
+  return result if _is_whole(result) else None
+
+
+def _is_whole(result: dict[str, Any]) -> bool:
+  """Whether it has what `_write_result` writes: rows with the number of a frame and others."""
+  rows, sources = result.get('frames'), result.get('sources')
+  return (
+    all(isinstance(result.get(name), str) for name in ('clip', 'driver'))
+    and isinstance(sources, list)
+    and all(map(archive.is_number, sources))
+    and isinstance(rows, list)
+    and all(isinstance(row, dict) and 'frame' in row for row in rows)
+    and all(archive.is_number(v) for row in rows for name, v in row.items() if name != 'id')
+  )

@@ -108,7 +108,7 @@ def read_ply(path: str | os.PathLike[str]) -> Gaussians:
   def columns(*names: str) -> Float[np.ndarray, 'n k']:
     return np.stack([table[name] for name in names], axis=1).astype(np.float64)
 
-  with np.errstate(over='ignore'):
+  with np.errstate(over='ignore', invalid='ignore'):  # what is not finite is refused at the end
     arrays = {
       'means': columns('x', 'y', 'z'),
       'quats': unit_quaternions(columns('rot_0', 'rot_1', 'rot_2', 'rot_3')),
@@ -121,7 +121,7 @@ def read_ply(path: str | os.PathLike[str]) -> Gaussians:
 
 def finite_gaussians(arrays: dict[str, np.ndarray], source: str) -> Gaussians:
   """Gaussians of a file's arrays, float32; ValueError where they are not finite."""
-  with np.errstate(over='ignore'):
+  with np.errstate(over='ignore', invalid='ignore'):
     single = {name: array.astype(np.float32) for name, array in arrays.items()}
   for name, array in single.items():
     if not np.isfinite(array).all():

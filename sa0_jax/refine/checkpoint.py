@@ -4,14 +4,18 @@ import errno
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from sa0_jax.refine.step import RefineState
 
 _KEEP = 2
+_CHECKSUM = 'crc32'  # beside the identity; orbax does not notice a flipped bit in a large array
+_MAX_REASON = 200  # characters
 _OVERHEAD = 1 << 16  # bytes of a checkpoint beside the arrays
 
 
@@ -48,7 +52,8 @@ class CheckpointStore:
     self._manager.save(
       int(state.step),
       args=ocp.args.Composite(
-        state=ocp.args.StandardSave(_leaves(state)), identity=ocp.args.JsonSave(self._identity)
+        state=ocp.args.StandardSave(_leaves(state)),
+        identity=ocp.args.JsonSave({**self._identity, _CHECKSUM: _checksum(state)}),
       ),
     )
 
@@ -59,18 +64,37 @@ class CheckpointStore:
       template: a state of the same run, for its structure and shapes.
 
     Raises:
-      ValueError: the checkpoint belongs to a run with other settings or data.
+      ValueError: the checkpoint belongs to a run with other settings or data, or is damaged.
     """
     ocp, step = self._ocp, self._manager.latest_step()
     if step is None:
       return None
-    identity = self._manager.restore(step, args=ocp.args.Composite(identity=ocp.args.JsonRestore()))
-    check_same_run(self._folder, identity['identity'], self._identity)
-    restored = self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_leaves(template)))
+    identity = dict(self._restore(step, identity=ocp.args.JsonRestore()))
+    said = identity.pop(_CHECKSUM, None)
+    check_same_run(self._folder, identity, self._identity)
+    restored = self._restore(step, state=ocp.args.StandardRestore(_leaves(template)))
+    state = jax.tree.unflatten(
+      jax.tree.structure(template), [restored[name] for name in sorted(restored)]
     )
-    leaves = [restored['state'][name] for name in sorted(restored['state'])]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+    if said not in (None, _checksum(state)):  # older ones have none
+      raise self._damaged(step, 'other bits than were saved')
+    return state
+
+  def _restore(self, step: int, **part: Any) -> Any:
+    """One part of a checkpoint."""
+    try:
+      return self._manager.restore(step, args=self._ocp.args.Composite(**part))[next(iter(part))]
+    except (MemoryError, jax.errors.JaxRuntimeError):  # of this machine, not of the files
+      raise
+    except Exception as error:
+      # Whatever a damaged file makes orbax and tensorstore trip over: there is no list of it.
+      raise self._damaged(step, first_line(error)) from error
+
+  def _damaged(self, step: int, reason: str) -> ValueError:
+    return ValueError(
+      f'{self._folder / str(step)}: a damaged checkpoint ({reason}); delete this folder, and the '
+      'run goes on from the one before'
+    )
 
   def remove(self) -> None:
     """Deletes all checkpoints: the run is complete."""
@@ -85,6 +109,20 @@ class CheckpointStore:
 def _leaves(state: RefineState) -> dict[str, Any]:
   """Leaves in tree order under sortable names: the store then needs no registered classes."""
   return {f'{i:04d}': leaf for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _checksum(state: RefineState) -> int:
+  """Of the bits of all leaves."""
+  sum_ = 0
+  for leaf in jax.tree.leaves(state):
+    sum_ = zlib.crc32(np.ascontiguousarray(leaf).data, sum_)
+  return sum_
+
+
+def first_line(error: BaseException) -> str:
+  """One line of a message, not too long; libraries' may have many."""
+  line = next(iter(str(error).splitlines()), '') or type(error).__name__
+  return line if len(line) <= _MAX_REASON else line[:_MAX_REASON] + '…'
 
 
 def check_room(folder: Path, needed: int, free: int) -> None:

@@ -37,14 +37,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from sa0_jax.archive import read_json
-from sa0_jax.refine.checkpoint import check_room, check_same_run
+from sa0_jax.refine.checkpoint import check_room, check_same_run, first_line
 from sa0_jax.train.parallel import path_name
 
 _STATE, _RECORD = 'state', 'record'  # parts of a checkpoint
 _OVERHEAD = 1 << 16  # bytes of a checkpoint beside the arrays,
 _LEAF_OVERHEAD = 1 << 10  # and for each of them
 _MAX_RECORD = 1 << 26  # bytes
-_MAX_REASON = 200  # characters
 _MAX_NAMED = 4  # arrays in a message
 _UNFINISHED = re.compile(r'[0-9]+\.orbax-checkpoint-tmp.*')
 _NO_SPACE = ('No space left', 'RESOURCE_EXHAUSTED', 'Disk quota')
@@ -253,14 +252,14 @@ class CheckpointStore:
       number = getattr(error, 'errno', None) or errno.EIO
       if any(words in str(error) for words in _NO_SPACE):
         number = errno.ENOSPC
-      message = f'checkpoint {step} could not be written ({_reason(error)})'
+      message = f'checkpoint {step} could not be written ({first_line(error)})'
       raise OSError(number, message, str(self._folder)) from error
 
   def _try_record(self, step: int) -> tuple[dict[str, Any] | None, str | None]:
     try:
       return _read_record(self._path(step), step), None
     except (ValueError, OSError) as error:
-      return None, _reason(error)
+      return None, first_line(error)
 
   def _try_state(self, step: int, record: dict[str, Any], template: Any) -> tuple[Any, str | None]:
     """The arrays, or what is wrong with them; the same on every process."""
@@ -285,7 +284,7 @@ class CheckpointStore:
       raise
     except Exception as error:
       # Whatever a damaged file makes orbax and tensorstore trip over: there is no list of it.
-      problem = _reason(error)
+      problem = first_line(error)
     if not _everywhere(problem is None):
       return None, problem or 'another process could not read it'
     problem = _other_bits(record['leaves'], leaves)
@@ -386,7 +385,7 @@ def read_leaves(folder: Path, step: int, parts: Collection[str]) -> SavedLeaves:
   except MemoryError:
     raise
   except Exception as error:  # as in `_try_state`
-    raise ValueError(f'{place}: damaged ({_reason(error)})') from error
+    raise ValueError(f'{place}: damaged ({first_line(error)})') from error
   problem = _other_bits(saved, {name: jnp.asarray(value) for name, value in leaves.items()})
   if problem is not None:
     raise ValueError(f'{place}: damaged ({problem})')
@@ -552,12 +551,6 @@ def _other_bits(saved: Mapping[str, Any], leaves: Mapping[str, jax.Array]) -> st
 def _some(names: list[str]) -> str:
   more = len(names) - _MAX_NAMED
   return ', '.join(names[:_MAX_NAMED]) + (f' and {more} more' if more > 0 else '')
-
-
-def _reason(error: BaseException) -> str:
-  """One line of a message; libraries' may have many."""
-  line = next(iter(str(error).splitlines()), '') or type(error).__name__
-  return line if len(line) <= _MAX_REASON else line[:_MAX_REASON] + '…'
 
 
 def _first_process(value: Any) -> Any:

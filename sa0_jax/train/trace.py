@@ -6,6 +6,7 @@ of each operation that was traced inside, forward ('jit(step)/jvp(encoder)/…')
 """
 
 import json
+import math
 import os
 import re
 import time
@@ -152,22 +153,36 @@ def breakdown(folder: str | os.PathLike[str]) -> list[Part]:
   files = sorted(folder.glob('plugins/profile/*/*.xplane.pb'))
   if not files or not (folder / _STEPS).exists():
     raise FileNotFoundError(f'{folder}: no finished profile; a run writes one (see Profile)')
-  traced = read_json(folder / _STEPS, _MAX_JSON)
+  steps, seconds = _traced(folder / _STEPS)
   if files[-1].stat().st_size > _MAX_BYTES:
     raise ValueError(f'{files[-1]}: more than {_MAX_BYTES >> 30} GiB; trace fewer steps')
-  data = files[-1].read_bytes()
-  devices = _operations(data)
+  try:
+    devices = _operations(files[-1].read_bytes())
+  except (RuntimeError, UnicodeDecodeError, ValueError) as error:  # JAX's reader has the first two
+    raise ValueError(f'{files[-1]}: no readable profile ({error})') from error
   if not devices:
     raise ValueError(f'{files[-1]}: holds no operations of a device')
   total: dict[str, float] = defaultdict(float)
   for lines in devices.values():
     for part, nanoseconds in _shared(lines).items():
       total[part] += nanoseconds / len(devices)
-  step = 1e3 * traced['seconds'] / traced['steps']
-  found = {part: 1e-6 * nanoseconds / traced['steps'] for part, nanoseconds in total.items()}
+  step = 1e3 * seconds / steps
+  found = {part: 1e-6 * nanoseconds / steps for part, nanoseconds in total.items()}
   found[IDLE] = max(step - sum(found.values()), 0.0)
   parts = [Part(name, ms, ms / step) for name, ms in found.items()]
   return sorted(parts, key=lambda part: -part.milliseconds)
+
+
+def _traced(path: Path) -> tuple[int, float]:
+  """How many steps were traced, and in what time."""
+  content = read_json(path, _MAX_JSON)
+  known = isinstance(content, dict) and {'steps', 'seconds'} <= content.keys()
+  steps: Any = content['steps'] if known else None
+  seconds: Any = content['seconds'] if known else None
+  numbers = isinstance(steps, int) and isinstance(seconds, float)
+  if not numbers or not 0 < steps < 1 << 32 or not 0 < seconds < math.inf:
+    raise ValueError(f'{path}: not what a profile leaves; trace again')
+  return steps, seconds
 
 
 def table(parts: Iterable[Part]) -> str:

@@ -144,6 +144,28 @@ def test_stages_are_kept_and_those_of_another_run_are_not(tmp_path):
   assert (tmp_path / 'other' / 'thesis.txt').exists()
 
 
+@pytest.mark.parametrize('damage', ['cut', 'another', 'renamed', 'older'])
+def test_a_damaged_stage_is_computed_again(tmp_path, damage):
+  """Whole archives with other arrays inside, too: what reads them later asks for names."""
+  store, path = StageStore(tmp_path / 'work', {}), tmp_path / 'work' / 'fit.npz'
+  stage = {'a': np.arange(3.0), 'b': np.zeros((2, 0)), 'c': np.float32(1)}
+  store.save('fit', stage)
+  kept = store.load('fit')
+  assert kept.keys() == stage.keys()
+  assert all(np.array_equal(kept[name], value) for name, value in stage.items())
+  with np.load(path) as file:
+    arrays = dict(file)
+  if damage == 'cut':
+    path.write_bytes(path.read_bytes()[:-9])
+  elif damage == 'another':
+    np.savez(path, **(arrays | {'a': np.arange(4.0)}))
+  elif damage == 'renamed':
+    np.savez(path, x=arrays.pop('a'), **arrays)
+  else:
+    np.savez(path, **stage)  # without a digest
+  assert StageStore(tmp_path / 'work', {}).load('fit') is None
+
+
 def test_trees_come_back():
   tree = {'a': np.arange(3.0, dtype=np.float32), 'b': (np.ones((2, 2), np.float32),)}
   back = from_arrays(to_arrays(tree), tree)

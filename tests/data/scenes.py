@@ -9,8 +9,10 @@ import numpy as np
 from sa0_kernels import Camera
 
 from sa0_jax.capture.capture import Capture, MemoryImages
+from sa0_jax.data.batches import FrameBatch
 from sa0_jax.data.build import build
-from sa0_jax.data.config import BuildConfig
+from sa0_jax.data.config import BuildConfig, DataConfig
+from sa0_jax.data.pipeline import Process, Run, make_batches
 from sa0_jax.data.plan import make_plan
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
@@ -93,6 +95,11 @@ def batch_hash(batch) -> str:
   for leaf in jax.tree.leaves(batch):
     digest.update(np.ascontiguousarray(leaf).tobytes())
   return digest.hexdigest()
+
+
+def batches_of_part(data: DataConfig, run: Run, index: int, count: int) -> list[FrameBatch]:
+  """Those of one of several processes; called in one of its own."""
+  return list(make_batches(data, run, Process(index, count)))
 
 
 def with_other_head(capture: Capture) -> Capture:

@@ -163,6 +163,36 @@ def test_a_killed_build_goes_on(captures, monocular, tmp_path):
   assert not work.exists()
 
 
+@pytest.mark.parametrize('damage', ['cut', 'without bad', 'fewer rows', 'no size'])
+def test_shards_whose_rows_are_damaged_are_made_again(captures, monocular, tmp_path, damage):
+  class Stop(Exception):
+    pass
+
+  def stop(done, total):
+    if done >= 10:
+      raise Stop
+
+  with pytest.raises(Stop):
+    prepare(captures, tmp_path, SPLITS, CONFIG, progress=stop)
+  parts = sorted((tmp_path / 'sa0_monocular' / 'incomplete.1.0.0' / 'parts').iterdir())
+  with np.load(parts[1]) as file:
+    arrays = dict(file)
+  if damage == 'cut':
+    parts[1].write_bytes(parts[1].read_bytes()[:-30])
+  elif damage == 'without bad':
+    del arrays['bad']
+  elif damage == 'fewer rows':
+    arrays['clip'] = arrays['clip'][1:]
+  else:
+    arrays['size'] = arrays['size'][:0]
+  if damage != 'cut':
+    np.savez(parts[1], **arrays)
+  seen = []
+  path = prepare(captures, tmp_path, SPLITS, CONFIG, progress=lambda *n: seen.append(n)).path
+  assert seen[0] == (5, 28)
+  assert tree_hashes(Path(path)) == tree_hashes(Path(monocular))
+
+
 def test_a_finished_data_set_is_left_alone(captures, monocular, tmp_path):
   data_dir = shutil.copytree(Path(monocular).parents[1], tmp_path / 'data')
   leftover = data_dir / 'sa0_monocular' / 'incomplete.1.0.0'

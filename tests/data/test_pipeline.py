@@ -16,8 +16,9 @@ from sa0_jax.data.batches import FrameBatch, batch_bytes
 from sa0_jax.data.config import DataConfig
 from sa0_jax.data.pipeline import Process, Run, host_bytes, make_batches, mixed_draws, on_devices
 from sa0_jax.data.prepared import open_prepared
+from sa0_jax.processes import worker_pool
 from sa0_jax.train.config import TrainConfig
-from tests.data.scenes import SIZE, batch_hash
+from tests.data.scenes import SIZE, batch_hash, batches_of_part
 
 RUN = Run(batch_size=4, image_size=SIZE, steps=5, seed=11)
 
@@ -40,10 +41,17 @@ def test_threads_do_not_change_batches(data, hashes, threads, prefetch):
   assert len(set(hashes)) == RUN.steps
 
 
+@pytest.fixture(scope='module')
+def two_processes():
+  with worker_pool(2) as pool:
+    yield pool
+
+
 @pytest.mark.parametrize('phase', [1, 2])
-def test_parts_of_processes_are_the_whole_batch(data, phase):
+def test_parts_of_processes_are_the_whole_batch(data, two_processes, phase):
   run = dataclasses.replace(RUN, phase=phase)
-  parts = [iter(make_batches(data, run, Process(index, 2))) for index in range(2)]
+  jobs = [two_processes.submit(batches_of_part, data, run, index, 2) for index in range(2)]
+  parts = [job.result() for job in jobs]
   for whole, *halves in zip(make_batches(data, run), *parts, strict=True):
     joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *halves)
     assert batch_hash(joined) == batch_hash(whole)

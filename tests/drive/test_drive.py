@@ -136,9 +136,10 @@ def test_other_csv_files_are_refused(head, tmp_path, text, message):
 
 
 def test_numbers_that_are_none_are_refused(head, tmp_path):
-  path = _csv(tmp_path / 'a.csv', JawOpen=['nan'] * 130)
-  with pytest.raises(ValueError, match='JawOpen: holds NaN'):
-    read_arkit_csv(path, head)
+  for word in ('nan', '-inf', '1e38'):  # the last is a number; what follows from it is none
+    path = _csv(tmp_path / 'a.csv', JawOpen=[word] * 130)
+    with pytest.raises(ValueError, match='JawOpen: holds a number that is no weight'):
+      read_arkit_csv(path, head)
   path = _csv(tmp_path / 'a.csv', JawOpen=['x'] * 130)
   with pytest.raises(ValueError, match='JawOpen: could not convert'):
     read_arkit_csv(path, head)

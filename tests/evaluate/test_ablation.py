@@ -104,8 +104,28 @@ def test_the_table_has_what_was_run_and_says_what_was_not(ablation, tmp_path):
   assert '| 4 | 24.94 | 24.00 | 23.00 |' in page
 
 
-def test_scores_that_are_none_are_refused(ablation, tmp_path):
+def test_steps_without_a_finite_score_are_passed_over(ablation, tmp_path):
+  """What is not a number is null in metrics.jsonl; whole lines of damage say nothing."""
+  leave(tmp_path / 'C-0', 25.0)
+  with open(tmp_path / 'C-0' / 'metrics.jsonl', 'a') as file:
+    file.write('\n[1]\n"x"\n{"step": 9, "sa0_monocular/psnr": null, "not_finite": ["x"]}\n')
+    file.write('{"step": 9, "sa0_multiview/psnr": ' + '9' * 400 + '}\n')
+  results = {r.name: r for r in collect(ablation, (0,))}
+  assert results['C'].values == {'monocular': [25.0], 'multiview': [20.0]}
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '[]',
+    '{"refined": 3}',
+    '{"refined": {"psnr": 30.0}}',
+    '{"by_sources": {"7": {}}}',
+    '{"by_sources": {"1": {"monocular": "x"}}}',
+  ],
+)
+def test_scores_that_are_none_are_refused(ablation, tmp_path, text):
   (tmp_path / 'C-0').mkdir()
-  (tmp_path / 'C-0' / SCORES).write_text('[]')
+  (tmp_path / 'C-0' / SCORES).write_text(text)
   with pytest.raises(ValueError, match='no scores of a row; remove it'):
     collect(ablation, (0,))

@@ -189,6 +189,21 @@ def test_a_run_cut_off_goes_on_and_ends_with_the_same_results(own_video, tmp_pat
     assert mine.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.parametrize('damage', [{'frames': [3]}, {'sources': 'x'}, {'clip': None}])
+def test_damaged_results_are_made_anew(own_video, tmp_path, damage):
+  """Those of the same clips, networks and settings, whose inside is none."""
+  whole, results = own_video
+  (tmp_path / 'clips').mkdir()
+  kept = json.loads((whole / 'clips' / 'anna.json').read_text())
+  (tmp_path / 'clips' / 'anna.json').write_text(json.dumps(kept | damage))
+  calls = []
+  todo = work(tmp_path, NAMES[:1])
+  assert evaluate(avatars(), todo, config('per-subject'), lambda *at: calls.append(at)) == [
+    results[0]
+  ]
+  assert len(calls) == 3
+
+
 def test_results_of_something_else_are_made_anew(own_video, tmp_path):
   whole, results = own_video
   (tmp_path / 'clips').mkdir()

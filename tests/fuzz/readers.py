@@ -20,6 +20,7 @@ from tests.capture.importers import (
   test_vhap,
 )
 from tests.capture.importers.truth import head
+from tests.fuzz.run_files import RUN_READERS
 from tests.head.conftest import _make_head
 from tests.refine.scenes import small_capture
 
@@ -160,6 +161,31 @@ def _read_safetensors(path):
     read_tensor(info).tobytes()
 
 
+def _safetensors_index(folder):
+  from tests.generator.vit_files import write_safetensors
+
+  names = ('model-1-of-2.safetensors', 'model-2-of-2.safetensors')
+  for number, name in enumerate(names):
+    write_safetensors(folder / name, {f'w{number}': np.ones((3, 4), np.float32)})
+  places = {f'w{number}': name for number, name in enumerate(names)}
+  (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': places}))
+  return folder
+
+
+def _vit(folder):
+  from tests.generator.test_vit_weights import V3
+  from tests.generator.vit_files import write_safetensors
+
+  return write_safetensors(folder / 'model.safetensors', V3)
+
+
+def _read_vit(path):
+  from sa0_jax.generator.vit_weights import load_vit
+  from tests.generator.test_vit_weights import SMALL
+
+  return load_vit(path, SMALL)
+
+
 def _pth(folder, legacy):
   from tests.losses.weights_files import write_legacy, write_zip
 
@@ -189,6 +215,37 @@ def _read_video(path):
     frame.tobytes()
 
 
+def _pictures(folder):
+  """A folder of frames in all formats, one turned by a note as cameras write it."""
+  import cv2
+
+  from tests.capture.test_upright import photograph
+
+  pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+  for suffix in ('.png', '.jpg', '.bmp', '.webp', '.tif'):
+    cv2.imwrite(str(folder / f'a{suffix}'), pixels)
+  photograph(folder / 'turned.jpg', 6, pixels)
+  return folder
+
+
+def _read_pictures(path):
+  from sa0_jax.capture.track.footage import open_footage
+
+  for frame in open_footage(path).frames():
+    frame.tobytes()
+
+
+def _landmark_tracks(folder):
+  np.savez(folder / 'landmarks.npz', landmarks=np.full((2, 478, 3), 7, np.float32))
+  return folder / 'landmarks.npz'
+
+
+def _read_landmark_tracks(path):
+  from sa0_jax.capture.track.observations import load_landmarks
+
+  return load_landmarks(path, 2)
+
+
 def _studio_set(folder):
   from sa0_jax.capture.studio import StudioSet, describe_set
 
@@ -213,6 +270,17 @@ def _read_split(folder):
   from sa0_jax.capture.splits import read_split
 
   return read_split(folder, 6)
+
+
+def _split_list(folder):
+  (folder / 'train.txt').write_text('# people\nann\nbob\n\ncarl\n')
+  return folder / 'train.txt'
+
+
+def _read_split_list(path):
+  from sa0_jax.data.plan import read_split
+
+  return read_split(path)
 
 
 def _prepared(folder):
@@ -389,6 +457,19 @@ def _read_onnx(path):
   return FaceNetwork(path, ARCFACE)
 
 
+def _oracle(folder):
+  """What `python -m sa0_kernels.bench --oracle` compares with."""
+  names = ('img', 'alpha', 'v_means', 'v_quats', 'v_scales', 'v_opac', 'v_feat')
+  np.savez(folder / 'oracle.npz', **{name: np.ones((2, 3)) for name in names})
+  return folder / 'oracle.npz'
+
+
+def _read_oracle(path):
+  from sa0_kernels.bench import load_oracle
+
+  return load_oracle(str(path))
+
+
 READERS = {
   'arkit_csv': (_arkit_csv, _read_arkit_csv),
   'arkit_map': (_arkit_map, _read_arkit_map),
@@ -402,23 +483,30 @@ READERS = {
   'flame_pickle': (_flame_pickle, _read_flame_pickle),
   'generator': (_generator, _read_generator),
   'head': (_head_file, _read_head),
+  'landmark_tracks': (_landmark_tracks, _read_landmark_tracks),
   'landmarks_npy': (_landmark_object, _read_landmarks),
   'landmarks_npz': (_landmarks, _read_landmarks),
   'landmarks_pkl': (_landmark_pickle, _read_landmarks),
   'onnx': (_onnx, _read_onnx),
+  'oracle': (_oracle, _read_oracle),
   'pickle': (_python2_pickle, _read_pickle),
+  'pictures': (_pictures, _read_pictures),
   'pth_legacy': (functools.partial(_pth, legacy=True), _read_pth),
   'pth_zip': (functools.partial(_pth, legacy=False), _read_pth),
   'ply': (functools.partial(_splats, suffix='.ply'), _read_splats),
   'prepared': (_prepared, _read_prepared),
   'safetensors': (_safetensors, _read_safetensors),
+  'safetensors_index': (_safetensors_index, _read_safetensors),
   'splat': (functools.partial(_splats, suffix='.splat'), _read_splats),
   'split': (_split, _read_split),
+  'split_list': (_split_list, _read_split_list),
   'spz': (functools.partial(_splats, suffix='.spz'), _read_splats),
   'studio_set': (_studio_set, _read_studio_set),
   'uv_npz': (_uv_npz, _read_uv),
   'uv_obj': (_uv_obj, _read_uv),
   'video': (_video, _read_video),
+  'vit': (_vit, _read_vit),
+  **RUN_READERS,
   **{
     kind: (functools.partial(_foreign, kind=kind), functools.partial(_read_foreign, kind=kind))
     for kind in _EDITIONS
@@ -427,11 +515,20 @@ READERS = {
 
 # Damage that once got past a reader, by seed.
 FOUND = {
+  'arkit_csv': [218],
+  'arkit_map': [628],
   'avatar': [91],
   'capture_png': [1596],
+  'coefficients_csv': [598],
   'head': [174, 1848],
+  'oracle': [0],
+  'ply': [23],
   'prepared': [5],
+  'profile': [0],
   'pth_legacy': [390],
+  'refine_checkpoint': [8],
+  'scores': [147],
+  'stages': [11],
   'uv_obj': [8477],
   'video': [146],
 }

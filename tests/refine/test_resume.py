@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,28 @@ def test_the_store_keeps_the_newest_and_gives_back_every_bit(tmp_path):
     np.testing.assert_array_equal(a, b)
   CheckpointStore(tmp_path / 'c', {'who': 'me'}).remove()
   assert not (tmp_path / 'c').exists()
+
+
+def test_a_damaged_checkpoint_is_told_of_and_the_one_before_goes_on(tmp_path):
+  rng = np.random.default_rng(0)
+  gaussians = jax.tree.map(
+    lambda a: jnp.asarray(rng.normal(size=(1, *a.shape)), a.dtype), start_avatar().gaussians
+  )
+  template = initial_state(CONFIG, gaussians)
+  store = CheckpointStore(tmp_path, {'who': 'me'})
+  for step in (2, 4):
+    store.save(dataclasses.replace(template, step=jnp.asarray(step, jnp.int32)))
+  store.close()
+  arrays = max((tmp_path / '4').rglob('*'), key=lambda path: path.stat().st_size)
+  whole = arrays.read_bytes()
+  flipped = bytearray(whole)
+  flipped[len(whole) // 2] ^= 1
+  for damaged in (whole[: len(whole) // 2], bytes(flipped)):
+    arrays.write_bytes(damaged)
+    with pytest.raises(ValueError, match=r'4: a damaged checkpoint .* goes on from the one before'):
+      CheckpointStore(tmp_path, {'who': 'me'}).restore(template)
+  shutil.rmtree(tmp_path / '4')
+  assert int(CheckpointStore(tmp_path, {'who': 'me'}).restore(template).step) == 2
 
 
 @pytest.fixture(scope='module')

@@ -167,3 +167,16 @@ def test_damaged_profiles_are_refused_in_words():
     except ValueError as error:
       said.add(str(error).split(':')[0])
   assert said == {'a profile is damaged'}
+
+
+@pytest.mark.parametrize('text', ['[]', '{"steps": 0, "seconds": 1.0}', '{"steps": 2}', '{"st'])
+def test_a_profile_whose_record_is_damaged_is_refused(tmp_path, text):
+  place = tmp_path / 'plugins' / 'profile' / 'x'
+  place.mkdir(parents=True)
+  (place / 'a.xplane.pb').write_bytes(small_profile()[:-3])
+  (tmp_path / 'steps.json').write_text(text)
+  with pytest.raises(ValueError, match=r'steps\.json: (not what a profile leaves|damaged)'):
+    trace.breakdown(tmp_path)
+  (tmp_path / 'steps.json').write_text('{"steps": 2, "seconds": 1.5}')
+  with pytest.raises(ValueError, match=r'a\.xplane\.pb: no readable profile'):
+    trace.breakdown(tmp_path)
