@@ -64,9 +64,7 @@ def test_a_line_of_progress_says_once_whose_it_is(sa0, tmp_path, monkeypatch):
 
   monkeypatch.setattr(ablation, 'train', train)
   monkeypatch.setattr(ablation, 'score_sources', lambda *_: {'1': {'monocular': 20.0}})
-  monkeypatch.setattr(
-    ablation, 'score_refined', lambda *_: {'psnr': 30.0, 'max_aspect_ratio': 7.0}
-  )
+  monkeypatch.setattr(ablation, 'score_refined', lambda *_: {'psnr': 30.0, 'max_aspect_ratio': 7.0})
   monkeypatch.setattr(ablate, '_make_synth', lambda args: synth_folders(args.synth))
   words = ('ablate', '--base=debug', '--synth', tmp_path / 'synth', '--workdir', tmp_path / 'runs')
   code, _, error = sa0(*words, '--run', 'D')
