@@ -68,6 +68,7 @@ TABLE = {
   '--config.uv_size=128': REFINE,
   'reconstruct subject --sources 0,40 --out start.sa0': '--uv-size 64',
   'refine subject --avatar start.sa0 --out from_generator.sa0': REFINE,
+  'plot final.report.json from_generator.report.json --out plots': '',
   'clean subject --out clips': '--config.min_face=8 --config.identity_change=1e9',
   'refine clips/clip_00 --out subject.sa0 --config.held_out=0.2': REFINE,
   # docs/cleaning.md
@@ -103,6 +104,7 @@ TABLE = {
   'ablate --base tiny --synth synth --run A,B,C,D --seeds 0,1,2 --refine-steps 1000 '
   '--workdir ablations': '--base debug --seeds 0 --refine-steps 4',
   "ablate --base paper --commands 'sbatch launch/slurm/train.sbatch' --workdir ablations": '',
+  'plot ablations/table.json --out plots': '',
   # docs/exports.md
   'export subject.sa0 --format spz --out subject.spz': '',
   'export subject.sa0 --drive subject --frame 7 --out frame7.ply': '',
@@ -141,6 +143,7 @@ TABLE = {
   '--config.phase2.data.datasets=data/sa0_multiview': '--config=debug',
   'evaluate --captures clips --split clips/val.txt --workdir runs/tiny --protocol self '
   '--out scores': SCORE,
+  'plot runs/tiny --out plots': '',
   'train --config=paper_phase1 --workdir=runs/phase1 --config.phase1.accumulate=4 '
   '--config.phase1.data.datasets=data/sa0_monocular --config.weights.encoder=dinov3/ '
   '--config.phase1.objective.weights.lpips=0': OTHERS,

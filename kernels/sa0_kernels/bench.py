@@ -1,6 +1,7 @@
 """Times the rasterizer on the standard workload and measures its errors.
 
     python -m sa0_kernels.bench --json rasterizer.json
+    python -m sa0_kernels.bench --sweep --json sweep.json
     python -m sa0_kernels.bench --tune
 
 Times are forward + backward, projection included, through jit, with cotangents given: what one
@@ -37,7 +38,11 @@ from sa0_kernels.rasterize import (
 from sa0_kernels.workload import NUM_GAUSSIANS, standard_workload
 
 CASES = ((256, 3), (512, 3), (512, 32))
+# Of a sweep, 3 channels: numbers of Gaussians at 512 px, and sides with the standard number, px.
+SWEEP_GAUSSIANS = (4_096, 16_384, 65_536, 262_144)
+SWEEP_RESOLUTIONS = (128, 256, 512, 1024)
 _NAMES = ('means', 'quats', 'scales', 'opacities', 'features')
+SERIES = ('by_gaussians', 'by_resolution')
 _ORACLE_KEYS = {
   'image': 'img',
   'alpha': 'alpha',
@@ -174,15 +179,20 @@ def measure(implementation: str | None, case: Case, seconds: float = 3.0) -> dic
   second = jax.block_until_ready(run(*given))
   equal = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), first, second)
   times: list[float] = []
+  core_times: list[float] = []
   while len(times) < 5 or sum(times) < seconds:
-    begin = time.perf_counter()
+    begin, core_begin = time.perf_counter(), time.process_time()
     jax.block_until_ready(run(*given))
     times.append(time.perf_counter() - begin)
+    core_times.append(time.process_time() - core_begin)
   return {
     'resolution': case.resolution,
     'channels': case.channels,
+    'num_gaussians': case.num_gaussians,
     'milliseconds_median': 1e3 * statistics.median(times),
     'milliseconds_min': 1e3 * min(times),
+    # Of all threads of this process together: hardly longer on a machine that does other work, too.
+    'core_milliseconds_median': 1e3 * statistics.median(core_times),
     'runs': len(times),
     'first_call_seconds': compile_seconds,
     'bit_equal': all(jax.tree.leaves(equal)),
@@ -201,11 +211,8 @@ def run(names: list[str], oracle_path: str | None = None) -> dict[str, Any]:
   """
   oracle = load_oracle(oracle_path) if oracle_path else compute_oracle(256, 3)
   report: dict[str, Any] = {
-    'workload': 'standard, 58173 Gaussians, forward + backward through jit',
-    'device': str(jax.devices()[0].device_kind),
-    'processor': platform.processor() or platform.machine(),
-    'cpu_count': os.cpu_count(),
-    'jax': jax.__version__,
+    'workload': f'standard, {NUM_GAUSSIANS} Gaussians, forward + backward through jit',
+    **_machine(),
     'oracle': oracle_path or 'reference implementation in float64',
     'implementations': {},
   }
@@ -219,6 +226,45 @@ def run(names: list[str], oracle_path: str | None = None) -> dict[str, Any]:
       'cases': cases,
       'errors_256_rgb': errors(name, oracle, Case(256, 3)),
     }
+  return report
+
+
+def _machine() -> dict[str, Any]:
+  return {
+    'device': str(jax.devices()[0].device_kind),
+    'processor': platform.processor() or platform.machine(),
+    'cpu_count': os.cpu_count(),
+    'jax': jax.__version__,
+    'date': time.strftime('%Y-%m-%d'),
+  }
+
+
+def sweep(names: list[str], seconds: float = 3.0) -> dict[str, Any]:
+  """Times the named implementations against the number of Gaussians, and the size of the image.
+
+  Args:
+    names: implementations; those that cannot run here are reported with the reason.
+    seconds: of measuring, for each case.
+
+  Returns:
+    A JSON-serialisable report.
+  """
+  report: dict[str, Any] = {
+    'workload': 'standard, 3 channels, forward + backward through jit',
+    **_machine(),
+    'implementations': {},
+  }
+  series = {
+    'by_gaussians': [Case(512, 3, num_gaussians=count) for count in SWEEP_GAUSSIANS],
+    'by_resolution': [Case(size, 3) for size in SWEEP_RESOLUTIONS],
+  }
+  reasons = implementations()
+  for name in names:
+    report['implementations'][name] = (
+      {'unusable': reasons[name]}
+      if reasons[name]
+      else {key: [measure(name, case, seconds) for case in cases] for key, cases in series.items()}
+    )
   return report
 
 
@@ -259,6 +305,9 @@ def table(report: dict[str, Any]) -> str:
     if 'unusable' in result:
       lines.append(f'{name:10} unusable: {result["unusable"]}')
       continue
+    if 'cases' not in result:
+      lines += [_sweep_line(name, case) for key in SERIES for case in result[key]]
+      continue
     for case in result['cases']:
       lines.append(
         f'{name:10} {case["resolution"]}² x {case["channels"]:2} channels  '
@@ -273,6 +322,20 @@ def table(report: dict[str, Any]) -> str:
   return '\n'.join(lines)
 
 
+def default_of_sweep() -> list[str]:
+  """All implementations but the reference, which would take minutes an image."""
+  return [name for name in implementations() if name != 'reference']
+
+
+def _sweep_line(name: str, case: dict[str, Any]) -> str:
+  rate = 1e3 / case['milliseconds_median']
+  return (
+    f'{name:10} {case["num_gaussians"]:7} Gaussians {case["resolution"]:4}²  '
+    f'median {case["milliseconds_median"]:7.1f} ms  {rate:7.2f} images/s  '
+    f'{case["core_milliseconds_median"]:7.1f} ms of a core'
+  )
+
+
 def main(argv: list[str] | None = None) -> int:
   """Command line."""
   parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -284,9 +347,15 @@ def main(argv: list[str] | None = None) -> int:
   parser.add_argument(
     '--tune', action='store_true', help='keep the fastest tile sizes for this device'
   )
+  parser.add_argument(
+    '--sweep', action='store_true', help='times by number of Gaussians and by size of the image'
+  )
   options = parser.parse_args(argv)
   names = options.implementation or list(implementations())
-  if options.tune:
+  if options.sweep:
+    report = sweep(options.implementation or default_of_sweep())
+    print(table(report))
+  elif options.tune:
     report = tune(names)
     print(f'kept in {report["file"]}')
   else:

@@ -39,6 +39,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     type=pathlib.Path,
     help='what errors are measured against (default: the reference in float64)',
   )
+  rasterizer.add_argument(
+    '--sweep',
+    action='store_true',
+    help='instead: images a second by number of Gaussians and by size, for `sa0 plot`; all '
+    'implementations but the reference unless named',
+  )
   refine = actions.add_parser(
     'refine',
     help='refinement steps a second',
@@ -166,6 +172,11 @@ def _rasterizer(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
   unknown = sorted(set(names) - set(implementations()))
   if unknown:
     raise ValueError(f'no rasterizer {unknown[0]!r}; there are {", ".join(implementations())}')
+  if args.sweep:
+    if args.oracle is not None:
+      raise ValueError('--sweep measures no errors: leave --oracle out')
+    report = bench.sweep(args.implementation or bench.default_of_sweep())
+    return report, bench.table(report)
   oracle = None if args.oracle is None else str(args.oracle)
   report = bench.run(names, oracle)
   return report, bench.table(report)

@@ -28,6 +28,7 @@ COMMANDS = (
   'render',
   'evaluate',
   'ablate',
+  'plot',
   'view',
   'drive',
   'export',

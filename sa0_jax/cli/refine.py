@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
       raise Interrupted(f'{args.out} is complete, its preview is not') from error
   if args.json:
-    print(_json(report))
+    print(strict_json(report))
   else:
     print(f'wrote {args.out} and {report_path}')
     print(_summary(report))
@@ -144,7 +144,7 @@ def _write_preview(
   with ProgressLine('preview') as line:
 
     def counted() -> Any:
-      pictures = comparison(avatar, capture, positions, settings.background)
+      pictures = comparison([avatar], capture, positions, settings.background)
       for done, picture in enumerate(pictures, 1):
         line.count(done, len(positions))
         # Video frames need an even height; the last row is repeated.
@@ -157,16 +157,20 @@ def _write_report(report: dict[str, Any], path: pathlib.Path) -> None:
   from sa0_jax import archive
 
   with archive.atomic_write(path) as file:
-    file.write((_json(report) + '\n').encode())
+    file.write((strict_json(report) + '\n').encode())
 
 
-def _json(report: dict[str, Any]) -> str:
+def strict_json(report: dict[str, Any]) -> str:
   """Strict JSON: what is not finite has no number in it."""
-  finite = {
-    key: None if isinstance(value, float) and not math.isfinite(value) else value
-    for key, value in report.items()
-  }
-  return json.dumps(finite, indent=2, allow_nan=False)
+
+  def finite(value: Any) -> Any:
+    if isinstance(value, dict):
+      return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+      return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+  return json.dumps(finite(report), indent=2, allow_nan=False)
 
 
 def _summary(report: dict[str, Any]) -> str:

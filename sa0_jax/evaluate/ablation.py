@@ -156,7 +156,7 @@ def run_row(
     if name == BASE and 'by_sources' not in scores:
       scores['by_sources'] = score_sources(generator, synth, folder)
     if name in ablation.refinements and 'refined' not in scores:
-      session.say(f'{name}-{seed}: refining {ablation.people} of the held-out')
+      session.say(f'refining {ablation.people} of the held-out')
       settings = ablation.refinements[name]
       scores['refined'] = score_refined(generator, synth, settings, ablation.people)
   if scores:

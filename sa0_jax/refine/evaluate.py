@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float
 from sa0_kernels import RasterConfig, grow_capacity
 
+from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.avatar.gaussians import BoundGaussians
-from sa0_jax.capture.frames import FrameArrays
+from sa0_jax.capture.capture import Capture
+from sa0_jax.capture.frames import FrameArrays, load_frames
 from sa0_jax.losses.aspect import log_aspect
 from sa0_jax.losses.photometric import composite
 from sa0_jax.metrics import image as image_metrics
@@ -109,3 +111,23 @@ def score_frames(
   means = dict(zip(FrameScores._fields, table.mean(axis=0).tolist(), strict=True))
   means['max_aspect_ratio'] = float(table[:, -1].max())
   return Scores(frames=len(rows), **means)
+
+
+def score_avatar(
+  avatar: Avatar, capture: Capture, positions: np.ndarray, config: RefineConfig
+) -> Scores:
+  """Scores an avatar as the report of a refinement does.
+
+  Args:
+    avatar: of anybody.
+    capture: its subject's.
+    positions: which of its frames, at least one.
+    config: resolution, background and rasterizer.
+
+  Raises:
+    ValueError: avatar and capture have different head models, or a matte is empty.
+  """
+  # All frames, as refinement has them: its programs serve here, too.
+  frames = load_frames(capture, avatar.head, config.resolution)
+  binding = Binding(jnp.asarray(avatar.head.faces), avatar.layout.face)
+  return score_frames(avatar.gaussians, binding, frames, positions, config)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,22 @@ class RefineResult:
   report: dict[str, Any]
 
 
+class CurveRow(TypedDict):
+  """One subject's quality in the course of a run; a row of the report's `curve`.
+
+  Attributes:
+    step: steps done.
+    seconds: they took since this process began or resumed; without compiling and scoring.
+    psnr: on a few held-out (else training) frames, dB.
+    max_aspect_ratio: in those frames.
+  """
+
+  step: int
+  seconds: float
+  psnr: float
+  max_aspect_ratio: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Run:
   """One prepared run of several subjects."""
@@ -107,7 +123,7 @@ def refine(
     config: settings; None for the published ones.
     checkpoints: folder of checkpoints; an interrupted run continues from it and ends with the same
       bits. None keeps none.
-    progress: called now and then.
+    progress: called now and then, which scores a few frames each time.
 
   Returns:
     The refined avatar.
@@ -146,8 +162,9 @@ def refine_subjects(
     store = CheckpointStore(checkpoints, _identity(run, captures))
     state = store.restore(state) or state
   capacity, seconds_compile = _warm_up(run, state)
+  watch = None if progress is None else _Watch(run, state, progress)
   resumed_at, loop_begin = int(state.step), time.perf_counter()
-  state = _loop(run, state, capacity, store, progress)
+  state = _loop(run, state, capacity, store, watch)
   seconds_loop = time.perf_counter() - loop_begin
   rate = (config.steps - resumed_at) / max(seconds_loop, 1e-9)
   timing = {
@@ -156,7 +173,8 @@ def refine_subjects(
     'seconds_refine': seconds_loop,
     'resumed_at_step': resumed_at,
   }
-  results = [_result(run, state, i, timing) for i in range(len(run.avatars))]
+  curves = [[] for _ in run.avatars] if watch is None else watch.curves
+  results = [_result(run, state, i, {**timing, 'curve': c}) for i, c in enumerate(curves)]
   seconds_total = time.perf_counter() - begin
   for result in results:
     result.report['seconds_total'] = seconds_total
@@ -296,11 +314,10 @@ def _loop(
   state: RefineState,
   capacity: int | None,
   store: CheckpointStore | None,
-  progress: Callable[[Progress], None] | None,
+  watch: '_Watch | None',
 ) -> RefineState:
   config = run.config
   report_every = max(config.steps // _REPORTS, 1)
-  since, since_step = time.perf_counter(), int(state.step)
   while (step := int(state.step)) < config.steps:
     stops = [config.steps, step + config.steps_per_call, _next_multiple(step, report_every)]
     if config.checkpoint_every:
@@ -318,11 +335,8 @@ def _loop(
       )
     if store is not None and step % config.checkpoint_every == 0 and step < config.steps:
       store.save(state)
-    if progress is not None and (step % report_every == 0 or step == config.steps):
-      now = time.perf_counter()
-      rate = (step - since_step) / max(now - since, 1e-9)
-      progress(_progress(run, state, rate))
-      since, since_step = time.perf_counter(), step
+    if watch is not None and (step % report_every == 0 or step == config.steps):
+      watch.look(state)
   return state
 
 
@@ -341,30 +355,59 @@ def _spread(positions: np.ndarray, count: int) -> np.ndarray:
   return positions[np.linspace(0, len(positions) - 1, count).round().astype(int)]
 
 
-def _progress(run: _Run, state: RefineState, rate: float) -> Progress:
-  step = int(state.step)
-  scores = [
-    score_frames(
-      _subject_gaussians(state, i),
-      run.binding,
-      run.frames[i],
-      _spread(division.shown, _PREVIEW_FRAMES),
-      run.config,
+class _Watch:
+  """Scores a run now and then, says so, and keeps what it said.
+
+  Attributes:
+    curves: rows of each subject so far, beginning with the state the run began or resumed with.
+  """
+
+  def __init__(self, run: _Run, state: RefineState, progress: Callable[[Progress], None]):
+    self._run, self._progress = run, progress
+    self.curves: list[list[CurveRow]] = [[] for _ in run.avatars]
+    self._seconds, self._step = 0.0, int(state.step)
+    self._score(state)
+    self._since = time.perf_counter()
+
+  def look(self, state: RefineState) -> None:
+    """Scores the state that some steps led to."""
+    steps, step = self._run.config.steps, int(state.step)
+    seconds = max(time.perf_counter() - self._since, 1e-9)
+    rate = (step - self._step) / seconds
+    self._seconds, self._step = self._seconds + seconds, step
+    rows = self._score(state)
+    self._progress(
+      Progress(
+        step=step,
+        steps=steps,
+        iterations_per_second=rate,
+        seconds_left=(steps - step) / rate,
+        psnr=float(np.mean([row['psnr'] for row in rows])),
+        max_aspect_ratio=max(row['max_aspect_ratio'] for row in rows),
+      )
     )
-    for i, division in enumerate(run.divisions)
-  ]
-  return Progress(
-    step=step,
-    steps=run.config.steps,
-    iterations_per_second=rate,
-    seconds_left=(run.config.steps - step) / rate,
-    psnr=float(np.mean([s.psnr for s in scores])),
-    max_aspect_ratio=max(s.max_aspect_ratio for s in scores),
-  )
+    self._since = time.perf_counter()
+
+  def _score(self, state: RefineState) -> list[CurveRow]:
+    """The next row of each subject."""
+    run, rows = self._run, []
+    for i, division in enumerate(run.divisions):
+      positions = _spread(division.shown, _PREVIEW_FRAMES)
+      gaussians = _subject_gaussians(state, i)
+      scores = score_frames(gaussians, run.binding, run.frames[i], positions, run.config)
+      row = CurveRow(
+        step=self._step,
+        seconds=self._seconds,
+        psnr=scores.psnr,
+        max_aspect_ratio=scores.max_aspect_ratio,
+      )
+      self.curves[i].append(row)
+      rows.append(row)
+    return rows
 
 
-def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -> RefineResult:
-  """Scores one subject and writes its report."""
+def _result(run: _Run, state: RefineState, index: int, course: dict[str, Any]) -> RefineResult:
+  """Scores one subject and writes its report; `course` is what it says of the run."""
   gaussians, config = _subject_gaussians(state, index), run.config
   division = run.divisions[index]
   arguments = (gaussians, run.binding, run.frames[index])
@@ -395,7 +438,7 @@ def _result(run: _Run, state: RefineState, index: int, timing: dict[str, Any]) -
     'width': width,
     'height': height,
     'background': list(config.background),
-    **timing,
+    **course,
     'peak_memory_mb': None if peak is None else peak / 2**20,
     'device': jax.devices()[0].device_kind,
     'jax': jax.__version__,

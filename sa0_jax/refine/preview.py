@@ -1,6 +1,6 @@
 """Pictures to judge an avatar by: beside what was filmed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,26 +15,26 @@ Picture = UInt8[np.ndarray, 'h w 3']
 
 
 def comparison(
-  avatar: Avatar,
+  avatars: Sequence[Avatar],
   capture: Capture,
   positions: np.ndarray,
   background: tuple[float, float, float] = WHITE,
 ) -> Iterator[Picture]:
-  """Filmed on the left, rendered on the right, both over one colour.
+  """Filmed on the left, each avatar to its right, all over one colour.
 
   Args:
-    avatar: the avatar.
+    avatars: in their order.
     capture: what was filmed.
     positions: which of its frames.
     background: RGB in [0, 1].
   """
-  renderer = Renderer(avatar, background)
+  renderers = [Renderer(avatar, background) for avatar in avatars]
   color = jnp.asarray(background, jnp.float32)
   for position in positions:
     frame = capture.frames[int(position)]
     filmed = composite(jnp.asarray(frame.image), jnp.asarray(frame.matte), color)
-    rendered = renderer(frame.codes, frame.camera).rgb
-    yield to_bytes(np.concatenate([np.asarray(filmed), rendered], axis=1))
+    rendered = [renderer(frame.codes, frame.camera).rgb for renderer in renderers]
+    yield to_bytes(np.concatenate([np.asarray(filmed), *rendered], axis=1))
 
 
 def to_bytes(image: Float[np.ndarray, 'h w 3']) -> Picture:

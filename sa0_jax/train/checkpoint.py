@@ -43,6 +43,7 @@ from sa0_jax.train.parallel import path_name
 _STATE, _RECORD = 'state', 'record'  # parts of a checkpoint
 _OVERHEAD = 1 << 16  # bytes of a checkpoint beside the arrays,
 _LEAF_OVERHEAD = 1 << 10  # and for each of them
+_MIN_SLICE = 1 << 20  # bytes
 _MAX_RECORD = 1 << 26  # bytes
 _MAX_NAMED = 4  # arrays in a message
 _UNFINISHED = re.compile(r'[0-9]+\.orbax-checkpoint-tmp.*')
@@ -226,6 +227,10 @@ class CheckpointStore:
     import orbax.checkpoint as ocp  # here: it takes a second to import
 
     if self._manager is None:
+      # Replicas share the work of writing an array: each cuts its part out, by a program for every
+      # shape, and a network's many small arrays would be minutes of compiling. They are left whole.
+      arrays = ocp.type_handlers.get_type_handler(jax.Array)
+      arrays._min_slice_bytes_for_replica_parallel = _MIN_SLICE
       if jax.process_index() == 0:
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in self._folder.iterdir():

@@ -4,6 +4,11 @@ import json
 
 import pytest
 
+from sa0_jax.cli import ablate
+from sa0_jax.evaluate import ablation
+from sa0_jax.evaluate.synth import synth_folders
+from sa0_jax.train.loop import TrainResult
+
 
 def test_the_table_of_nothing_names_every_row(sa0, tmp_path):
   code, output, _ = sa0('ablate', '--workdir', tmp_path / 'runs', '--json')
@@ -48,6 +53,25 @@ def test_mistakes_are_one_line(sa0, tmp_path, words, message):
   code, _, error = sa0('ablate', '--workdir', tmp_path / 'runs', *words)
   assert (code, error.count('\n')) == (1, 1)
   assert message in error
+
+
+def test_a_line_of_progress_says_once_whose_it_is(sa0, tmp_path, monkeypatch):
+  def train(config, folder, session):
+    session.say('going on')
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'generator.npz').touch()
+    return TrainResult(1, True, folder / 'generator.npz', {})
+
+  monkeypatch.setattr(ablation, 'train', train)
+  monkeypatch.setattr(ablation, 'score_sources', lambda *_: {'1': {'monocular': 20.0}})
+  monkeypatch.setattr(ablation, 'score_refined', lambda *_: {'psnr': 30.0, 'max_aspect_ratio': 7.0})
+  monkeypatch.setattr(ablate, '_make_synth', lambda args: synth_folders(args.synth))
+  words = ('ablate', '--base=debug', '--synth', tmp_path / 'synth', '--workdir', tmp_path / 'runs')
+  code, _, error = sa0(*words, '--run', 'D')
+  assert code == 0, error
+  assert error.splitlines() == [
+    'A-0: going on', 'C-0: going on', 'D-0: refining 6 of the held-out'
+  ]  # fmt: skip
 
 
 @pytest.mark.slow

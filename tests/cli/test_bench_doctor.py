@@ -65,6 +65,16 @@ def report(monkeypatch):
   return asked
 
 
+def test_a_sweep_leaves_out_the_reference(sa0, fails, monkeypatch):
+  asked = []
+  found = {'workload': 'w', 'device': 'd', 'cpu_count': 2, 'implementations': {}}
+  monkeypatch.setattr(bench, 'sweep', lambda names: asked.append(names) or found)
+  assert sa0('bench', 'rasterizer', '--sweep')[0] == 0
+  assert sa0('bench', 'rasterizer', '--sweep', '--implementation', 'reference')[0] == 0
+  assert asked == [[name for name in implementations() if name != 'reference'], ['reference']]
+  assert '--oracle' in fails('bench', 'rasterizer', '--sweep', '--oracle', 'o.npz')
+
+
 def test_bench_rasterizer(sa0, report, tmp_path):
   words = ['bench', 'rasterizer', '--implementation', 'xla', '--oracle', 'o.npz']
   code, output, _ = sa0(*words, '--json')

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +12,9 @@ from sa0_jax.capture import studio
 from sa0_jax.capture.capture import load_capture
 from sa0_jax.cli import demo
 from sa0_jax.cli.main import main
+from sa0_jax.generator.reconstruct import reconstruct
+from sa0_jax.metrics.image import psnr
+from sa0_jax.render import render
 from sa0_jax.video import VideoReader
 from tests.cli.conftest import FAST
 
@@ -34,7 +38,7 @@ def folder(tmp_path_factory):
 
 def test_writes_what_it_says(folder):
   assert {path.name for path in folder.iterdir()} == {
-    'capture', 'avatar.sa0', 'avatar.ply', 'preview.mp4', 'report.json'
+    'capture', 'one_shot.sa0', 'avatar.sa0', 'avatar.ply', 'preview.mp4', 'report.json'
   }  # fmt: skip
   report = json.loads((folder / 'report.json').read_text())
   assert report.keys() >= KEYS
@@ -48,12 +52,28 @@ def test_writes_what_it_says(folder):
   assert avatar.name == load_capture(folder / 'capture').name == 'studio-1'
 
 
+def test_makes_an_avatar_of_the_first_frame_alone(folder):
+  one = json.loads((folder / 'report.json').read_text())['one_shot']
+  assert one.keys() == {'source', 'num_gaussians', 'seconds', 'seconds_compile', 'psnr', 'ssim'}
+  capture, avatar = load_capture(folder / 'capture'), Avatar.load(folder / 'one_shot.sa0')
+  again = reconstruct(capture, [0], uv_size=64)  # the network's own size: more than the test asks
+  np.testing.assert_array_equal(avatar.gaussians.position, again.gaussians.position)
+  assert avatar.n == one['num_gaussians']
+  assert 0 <= one['seconds_compile'] <= one['seconds']
+  frame = capture.frames[-1]
+  matte = np.asarray(frame.matte)[..., None]
+  filmed = jnp.asarray(frame.image * matte + 1 - matte)
+  rendered = jnp.asarray(render(avatar, frame, background=(1.0, 1.0, 1.0)).rgb)
+  assert one['psnr'] == pytest.approx(float(psnr(rendered, filmed)), abs=0.01)
+  assert one['psnr'] > 15  # without a hat or long hair it is a likeness
+
+
 def test_preview_shows_held_out_frames_then_the_swing(folder):
   video = VideoReader(folder / 'preview.mp4')
   pictures = list(video)
   video.close()
   assert len(pictures) == 1 + round(demo._SWING * video.fps)
-  assert {picture.shape for picture in pictures} == {(64, 128, 3)}
+  assert {picture.shape for picture in pictures} == {(64, 192, 3)}
   # The first picture's left half is the last frame filmed, over white.
   frame = load_capture(folder / 'capture').frames[-1]
   matte = frame.matte[..., None]

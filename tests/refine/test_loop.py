@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -99,13 +100,19 @@ def test_subjects_together_are_each_alone_up_to_rounding():
 
 def test_progress_tells_where_the_run_is():
   seen = []
-  run(progress=seen.append)
+  result = run(progress=seen.append)
   assert [p.step for p in seen] == list(range(1, CONFIG.steps + 1))
   assert {p.steps for p in seen} == {CONFIG.steps}
   assert seen[-1].seconds_left == 0
   assert all(p.iterations_per_second > 0 for p in seen)
   assert seen[-1].psnr == pytest.approx(plain().train.psnr, abs=2)  # of a few frames
   assert all(p.max_aspect_ratio >= 1 for p in seen)
+  # The report keeps it, from the start on.
+  curve = result.report['curve']
+  assert [row['step'] for row in curve] == list(range(CONFIG.steps + 1))
+  assert [row['psnr'] for row in curve[1:]] == [p.psnr for p in seen]
+  assert curve[0]['seconds'] == 0
+  assert all(a['seconds'] < b['seconds'] for a, b in itertools.pairwise(curve))
 
 
 def test_the_report_is_complete():
@@ -128,6 +135,7 @@ def test_the_report_is_complete():
   assert report['steps'] == CONFIG.steps
   assert report['psnr'] == plain().train.psnr
   assert report['held_out_frames'] == 0
+  assert report['curve'] == []  # nobody watched
 
 
 def test_frames_the_split_holds_out_leave_no_trace(tmp_path):

@@ -47,6 +47,7 @@ PLACES = {
   'orbax': ('sa0_jax/refine/checkpoint.py', 'sa0_jax/train/checkpoint.py'),
   'onnxruntime': ('sa0_jax/evaluate/face_network.py',),
   'onnx': (),
+  'matplotlib': ('sa0_jax/evaluate/plots.py',),
   'mediapipe': ('sa0_jax/capture/track/worker.py',),
   'torch': (),
   'tensorflow': (),
@@ -69,7 +70,7 @@ DISTRIBUTIONS = {
   'tensorflow_datasets': 'tensorflow-datasets',
 }
 # In the tracker's own environment; extras that are imported where they are asked for.
-FOREIGN = {'mediapipe', 'apache_beam', 'tensorboardX', 'onnxruntime'}
+FOREIGN = {'mediapipe', 'apache_beam', 'tensorboardX', 'onnxruntime', 'matplotlib'}
 
 
 def part_of_file(path: str) -> str:

@@ -14,7 +14,18 @@ import pytest
 from tests.structure.sources import PACKAGES, ROOT, package_files, project_files, read
 
 PYPROJECT = tomllib.loads(read('pyproject.toml'))
-EXTRAS = {'cpu', 'gpu', 'tpu', 'track', 'beam', 'tensorboard', 'onnx', 'torch-parity', 'dev'}
+EXTRAS = {
+  'cpu',
+  'gpu',
+  'tpu',
+  'track',
+  'beam',
+  'tensorboard',
+  'onnx',
+  'plots',
+  'torch-parity',
+  'dev',
+}
 SOURCES_OF_BUNDLES = ('sa0_jax/viewer/web/',)  # what is built from them is in the wheel
 
 

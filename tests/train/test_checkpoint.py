@@ -380,16 +380,21 @@ def placed(state: State, mesh: jax.sharding.Mesh, *axes) -> State:
 
 
 def on_meshes(folder: pathlib.Path) -> None:
-  """8 devices → 1 → 4 x 2 → 8, each saving what it restored under the next step."""
+  """8 devices → 1 → 4 x 2 → 8 → 8 copies, each saving what it restored under the next step."""
   devices = np.array(jax.devices())
   meshes = [
     (jax.sharding.Mesh(devices, ('data',)), ('data',)),
     (jax.sharding.Mesh(devices[:1], ('data',)), ('data',)),
     (jax.sharding.Mesh(devices.reshape(4, 2), ('data', 'model')), ('data', 'model')),
     (jax.sharding.Mesh(devices, ('data',)), ('data',)),
+    (jax.sharding.Mesh(devices, ('data',)), ()),
   ]
   state = make_state(1)
   counts = []
+  compiled: list[str] = []
+  jax.monitoring.register_event_duration_secs_listener(
+    lambda event, *_, **more: compiled.append(str(more.get('fun_name')))
+  )
   for step, (mesh, axes) in enumerate(meshes, 1):
     target = placed(state, mesh, *axes)
     opened = Opened(folder)
@@ -400,8 +405,11 @@ def on_meshes(folder: pathlib.Path) -> None:
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(target), strict=True):
       assert a.sharding == b.sharding
     counts.append(len(found.trainable['up'][0][...].sharding.device_set))
+    compiled.clear()
     opened.store.save(found, at(step))
     opened.store.close()
+    # Replicas do not cut small arrays up, each by a program of its own.
+    assert not [name for name in compiled if 'slice' in name]
     assert opened.said == []
   print(json.dumps(counts))
 
@@ -413,7 +421,7 @@ def save_for_ever(folder: pathlib.Path) -> None:
 
 
 def test_other_meshes_and_device_counts(tmp_path):
-  assert json.loads(finished(start('on_meshes', tmp_path / 'c', 8))) == [8, 1, 8, 8]
+  assert json.loads(finished(start('on_meshes', tmp_path / 'c', 8))) == [8, 1, 8, 8, 8]
   assert len(jax.devices()) == 1
   identity, leaves = read_leaves(tmp_path / 'c', 4, ('trainable', 'optimizer'))
   assert identity == IDENTITY
