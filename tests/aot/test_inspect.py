@@ -22,6 +22,8 @@ PLANNED = {
   ('h200:8', 'phase2'): 16.6,
   ('v5e:4x4', 'phase1'): 11.5,
   ('v5p:2x2x2', 'phase1'): 31.0,
+  ('v5p:2x2x2', 'phase2'): 24.6,
+  ('v6e:2x4', 'phase1'): 28.2,
 }
 GPUS, TPUS = ('h100:8', 'h200:8'), ('v5e:4x4', 'v5p:2x2x2', 'v6e:2x4')
 

@@ -521,6 +521,7 @@ FOUND = {
   'capture_png': [1596],
   'coefficients_csv': [598],
   'head': [174, 1848],
+  'insta': [3556],
   'oracle': [0],
   'ply': [23],
   'prepared': [5],
