@@ -163,7 +163,12 @@ def directions(shell: HairShell, frames: TriangleFrames) -> Float[Array, 'v 3']:
 
 def _at_places(shell: HairShell, values: Float[Array, 'v c']) -> Float[Array, 'q c']:
   """What vertices have, at the places that are measured."""
-  return jnp.sum(values[shell.corner] * shell.barycentric[..., None], axis=1)
+  # Term by term, as in `texel_points`: a sum over the corners' axis comes out wrong in a batch of the
+  # older emitters of XLA for CPUs, which the tests compile with.
+  return sum(
+    (values[shell.corner[:, i]] * shell.barycentric[:, i, None] for i in range(3)),
+    jnp.zeros((), values.dtype),
+  )
 
 
 def measure(
