@@ -163,8 +163,8 @@ def directions(shell: HairShell, frames: TriangleFrames) -> Float[Array, 'v 3']:
 
 def _at_places(shell: HairShell, values: Float[Array, 'v c']) -> Float[Array, 'q c']:
   """What vertices have, at the places that are measured."""
-  # Term by term, as in `texel_points`: a sum over the corners' axis comes out wrong in a batch of the
-  # older emitters of XLA for CPUs, which the tests compile with.
+  # Term by term, as in `texel_points`: XLA's older emitters for CPUs, which the tests compile with,
+  # get a sum over the corners' axis wrong in a batch.
   return sum(
     (values[shell.corner[:, i]] * shell.barycentric[:, i, None] for i in range(3)),
     jnp.zeros((), values.dtype),
