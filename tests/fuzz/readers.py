@@ -520,8 +520,10 @@ FOUND = {
   'avatar': [91],
   'capture_png': [1596],
   'coefficients_csv': [598],
+  'gagavatar_track': [7049],
   'head': [174, 1848],
   'insta': [3556],
+  'nersemble': [4427],
   'oracle': [0],
   'ply': [23],
   'prepared': [5],
@@ -531,5 +533,6 @@ FOUND = {
   'scores': [147],
   'stages': [11],
   'uv_obj': [8477],
+  'vhap': [7988],
   'video': [146],
 }

@@ -167,7 +167,8 @@ def numbers(value: Any, shape: tuple[int | None, ...], name: str, source: str) -
       raise ValueError
     while array.ndim > len(shape) and array.shape[0] == 1:
       array = array[0]
-    array = np.asarray(array, np.float64)  # indexing may have left a scalar
+    with np.errstate(invalid='ignore'):  # signalling NaNs of damaged files: refused below
+      array = np.asarray(array, np.float64)  # indexing may have left a scalar
   except (ValueError, TypeError, OverflowError) as error:
     raise ValueError(f'{source}: {name!r} is not made of numbers') from error
   fits = array.ndim == len(shape) and all(
