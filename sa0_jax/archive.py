@@ -128,6 +128,12 @@ def is_number(value: Any) -> bool:
   return isinstance(value, float) or (type(value) is int and abs(value) <= 1 << 53)
 
 
+def first_line(error: BaseException) -> str:
+  """One line of a message, not too long; libraries' may have many, and quote whole files."""
+  line = next(iter(str(error).splitlines()), '') or type(error).__name__
+  return line if len(line) <= _MAX_REASON else line[:_MAX_REASON] + '…'
+
+
 def read_text(path: str | os.PathLike[str], max_bytes: int) -> str:
   """What a UTF-8 text file holds.
 
@@ -216,7 +222,7 @@ def _open(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     raise ValueError(f'{path}: damaged .npz file') from error
   except _DAMAGE as error:
     # zipfile quotes what it found instead of a name: it may be half of the file.
-    raise ValueError(f'{path}: not a readable .npz file ({str(error)[:_MAX_REASON]})') from error
+    raise ValueError(f'{path}: not a readable .npz file ({first_line(error)})') from error
 
 
 def _members(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> dict[str, zipfile.ZipInfo]:

@@ -1,6 +1,7 @@
 """Gaussians that cover the texels of a mesh: where they lie and how large they are."""
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from sa0_kernels import pytree
 
-from sa0_jax.avatar.binding import triangle_frames
+from sa0_jax.avatar.binding import TriangleFrames, to_local, triangle_frames
+from sa0_jax.geometry.rotations import matrix_to_quaternion
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
@@ -81,6 +83,46 @@ def cover_texels(
   tangent = jnp.minimum(tangent, _STRETCH * shorter[:, None])
   thin = _NORMAL_SPREAD / _TANGENT_SPREAD * jnp.minimum(tangent[:, 0], tangent[:, 2])
   return points, jnp.stack([tangent[:, 0], thin, tangent[:, 2]], axis=1)
+
+
+class SurfaceGaussians(NamedTuple):
+  """Gaussians that cover a surface around a mesh, in the frames of the mesh's triangles.
+
+  Attributes:
+    position: [n, 3] triangle units.
+    rotation: [n, 4] unit quaternions (w, x, y, z).
+    log_scale: [n, 3] logarithms of triangle units.
+  """
+
+  position: Float[Array, 'n 3']
+  rotation: Float[Array, 'n 4']
+  log_scale: Float[Array, 'n 3']
+
+
+def cover_surface(
+  texels: CoverTexels,
+  faces: Int[Array, 'f 3'],
+  frames: TriangleFrames,
+  surface: Float[Array, 'v 3'],
+) -> SurfaceGaussians:
+  """Gaussians that cover the texels of a surface, bound to the mesh under it.
+
+  Args:
+    texels: of the head.
+    faces: its triangles.
+    frames: of the mesh's triangles, which carry the Gaussians.
+    surface: the mesh's vertices, moved to where the Gaussians lie; the mesh itself for none.
+  """
+  outer = triangle_frames(surface, faces)
+  points, spacing = cover_texels(texels, surface, outer.rotation)
+  exact = jax.lax.Precision.HIGHEST
+  turn = jnp.einsum('fji,fjk->fik', frames.rotation, outer.rotation, precision=exact)
+  spacing = spacing / frames.scale[texels.face][:, None]
+  return SurfaceGaussians(
+    position=to_local(points, frames, texels.face),
+    rotation=matrix_to_quaternion(turn)[texels.face],
+    log_scale=jnp.log(jnp.maximum(spacing, 1e-3)),
+  )
 
 
 def _reach(

@@ -12,13 +12,12 @@ from sa0_kernels import Camera
 
 from sa0_jax.avatar.activations import logit
 from sa0_jax.avatar.avatar import Avatar
-from sa0_jax.avatar.binding import to_local, triangle_frames
-from sa0_jax.avatar.cover import CoverTexels, cover_texels, mesh_parts
+from sa0_jax.avatar.binding import triangle_frames
+from sa0_jax.avatar.cover import CoverTexels, cover_surface, mesh_parts
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.hair import mesh_edges, outer_skin, outward, shell_thickness
 from sa0_jax.capture.visibility import ProjectedMesh, openness, visible_points
-from sa0_jax.geometry.rotations import matrix_to_quaternion
 from sa0_jax.head.lbs import pose_frames, pose_head
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.uv_layout import UVLayout
@@ -118,15 +117,9 @@ def _gaussians_on(
   color: Float[Array, 'n c'],
 ) -> BoundGaussians:
   """`shell_gaussians`: one program compiles in less time than its sixty operations one by one."""
-  frames, outer = triangle_frames(mesh, faces), triangle_frames(shell, faces)
-  points, spacing = cover_texels(texels, shell, outer.rotation)
-  exact = jax.lax.Precision.HIGHEST
-  turn = jnp.einsum('fji,fjk->fik', frames.rotation, outer.rotation, precision=exact)
-  spacing = spacing / frames.scale[texels.face][:, None]
+  surface = cover_surface(texels, faces, triangle_frames(mesh, faces), shell)
   return BoundGaussians(
-    position=to_local(points, frames, texels.face),
-    rotation=matrix_to_quaternion(turn)[texels.face],
-    log_scale=jnp.log(jnp.maximum(spacing, 1e-3)),
+    **surface._asdict(),
     opacity_logit=jnp.full(len(color), _INITIAL_LOGIT, jnp.float32),
     color_logit=logit(color, margin=0.02),
   )

@@ -25,10 +25,11 @@ from sa0_jax.refine.config import RefineConfig
 from sa0_jax.refine.loop import refine_subjects
 from sa0_jax.train.config import TrainConfig, WeightFiles
 from sa0_jax.train.loop import Session, train
+from sa0_jax.train.writers import METRICS
 
 PHASE1, BASE = 'A', 'C'
 SCORES = 'ablation.json'
-_METRICS, _EXPORTED, _AFTER_PHASE1 = 'metrics.jsonl', 'generator.npz', 'phase1.npz'
+_EXPORTED, _AFTER_PHASE1 = 'generator.npz', 'phase1.npz'
 _MAX_BYTES = 1 << 30
 
 Say = Callable[[str], None]
@@ -284,7 +285,7 @@ def collect(ablation: Ablation, seeds: Sequence[int]) -> list[RowResult]:
 
 def _held_out(folder: Path) -> dict[str, float]:
   """The last held-out PSNR of a training run, by kind of data set."""
-  path = folder / _METRICS
+  path = folder / METRICS
   if not path.is_file():
     return {}
   found: dict[str, float] = {}

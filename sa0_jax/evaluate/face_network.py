@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sa0_jax import archive
 from sa0_jax.evaluate.onnx_files import MAX_BYTES, OnnxFile, inspect_onnx
 
 _FLOAT = 'tensor(float)'
-_MAX_REASON = 200  # characters
+_MAX_LISTED = 200  # characters
 
 
 class Kind(NamedTuple):
@@ -72,7 +73,7 @@ class FaceNetwork:
     try:
       [values] = self._session.run(None, {self._input: crops})
     except Exception as error:  # its exceptions have no class in common
-      raise ValueError(f'{self.path}: the network fails ({_reason(error)})') from error
+      raise ValueError(f'{self.path}: the network fails ({archive.first_line(error)})') from error
     wanted = self.kind.outputs
     values = np.asarray(values)
     fits = values.ndim == 2 and len(values) == len(crops) and values.dtype.kind == 'f'
@@ -122,15 +123,10 @@ def _open(file: OnnxFile) -> Any:
     return onnxruntime.InferenceSession(str(file.path), options, ['CPUExecutionProvider'])
   except Exception as error:  # its exceptions have no class in common
     raise ValueError(
-      f'{file.path}: not a network that ONNX Runtime can load ({_reason(error)})'
+      f'{file.path}: not a network that ONNX Runtime can load ({archive.first_line(error)})'
     ) from error
 
 
 def _listed(values: Any) -> str:
   found = ', '.join(f'{value.name!r} {value.type} {value.shape}' for value in values)
-  return found if len(found) <= _MAX_REASON else found[:_MAX_REASON] + '…'
-
-
-def _reason(error: Exception) -> str:
-  line = next(iter(str(error).splitlines()), '') or type(error).__name__
-  return line[:_MAX_REASON]
+  return found if len(found) <= _MAX_LISTED else found[:_MAX_LISTED] + '…'

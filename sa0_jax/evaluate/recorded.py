@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sa0_jax import archive
+from sa0_jax.train.writers import METRICS
 
-METRICS = 'metrics.jsonl'
 KINDS = ('training', 'refinement', 'sources', 'rasterizer')
 _MAX_BYTES = 1 << 30
 
@@ -123,7 +123,7 @@ def _kind_of(found: Any) -> tuple[str, Callable[[Any, str], tuple[Panel, ...]] |
 
 def _number(row: Mapping[str, Any], key: str) -> float:
   value = row[key]
-  if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+  if not archive.is_number(value) or not math.isfinite(value):
     raise ValueError(f'damaged: {key} is {value!r}, and no number')
   return float(value)
 

@@ -16,12 +16,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from sa0_kernels import Camera, pytree
 
-from sa0_jax.avatar.binding import TriangleFrames, to_local, triangle_frames
+from sa0_jax.avatar.binding import TriangleFrames, triangle_frames
+from sa0_jax.avatar.cover import CoverTexels, cover_surface
 from sa0_jax.capture import hair
-from sa0_jax.capture.initialize import CoverTexels, cover_texels
 from sa0_jax.generator.decoder import RestGaussians
-from sa0_jax.generator.uv_warp import project_points, sample_image
-from sa0_jax.geometry.rotations import matrix_to_quaternion
+from sa0_jax.generator.uv_warp import interpolate, project_points, sample_image
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
@@ -81,12 +80,11 @@ class HairShell:
     triangle = np.zeros(len(template), np.int32)
     for corner in range(3):
       triangle[head.faces[:, corner]] = np.arange(len(head.faces))
-    with jax.ensure_compile_time_eval():
-      frames = jax.jit(triangle_frames)(template.astype(np.float32), np.asarray(head.faces))
-      rotation = np.asarray(frames.rotation)[triangle]
     face, barycentric, area = _spread(template, head.faces, ~bald)
     corner = np.asarray(head.faces)[face]
     with jax.ensure_compile_time_eval():
+      frames = jax.jit(triangle_frames)(template.astype(np.float32), np.asarray(head.faces))
+      rotation = np.asarray(frames.rotation)[triangle]
       return cls(
         template=jnp.asarray(template, jnp.float32),
         faces=jnp.asarray(head.faces),
@@ -163,12 +161,7 @@ def directions(shell: HairShell, frames: TriangleFrames) -> Float[Array, 'v 3']:
 
 def _at_places(shell: HairShell, values: Float[Array, 'v c']) -> Float[Array, 'q c']:
   """What vertices have, at the places that are measured."""
-  # Term by term, as in `texel_points`: XLA's older emitters for CPUs, which the tests compile with,
-  # get a sum over the corners' axis wrong in a batch.
-  return sum(
-    (values[shell.corner[:, i]] * shell.barycentric[:, i, None] for i in range(3)),
-    jnp.zeros((), values.dtype),
-  )
+  return interpolate(values, shell.corner, shell.barycentric)
 
 
 def measure(
@@ -190,12 +183,12 @@ def measure(
   vertices, camera = jax.lax.stop_gradient((vertices, camera))
   thickness, weight = jax.vmap(lambda *one: _outline(shell, *one))(vertices, camera, matte)
   weight = shell.area / _SMOOTH**2 * jnp.where(mask[:, None], weight, 0.0)
-  at_nodes = _at_places(shell, shell.harmonics)
+  at_places = _at_places(shell, shell.harmonics)
   total, pull = jnp.sum(weight, axis=0), jnp.sum(weight * thickness, axis=0)
   exact = jax.lax.Precision.HIGHEST
-  normal = jnp.matmul((at_nodes * total[:, None]).T, at_nodes, precision=exact)
+  normal = jnp.matmul((at_places * total[:, None]).T, at_places, precision=exact)
   normal = normal + jnp.diag(shell.stiffness)
-  target = jnp.matmul(at_nodes.T, pull, precision=exact)
+  target = jnp.matmul(at_places.T, pull, precision=exact)
   share = jax.scipy.linalg.solve(normal, target, assume_a='pos')
   field = jnp.matmul(shell.harmonics, share, precision=exact)
   return jnp.clip(field, 0.0, hair.MAX_THICKNESS)
@@ -204,7 +197,7 @@ def measure(
 def _outline(
   shell: HairShell, vertices: Float[Array, 'v 3'], camera: Camera, matte: Float[Array, 'h w']
 ) -> tuple[Float[Array, ' q'], Float[Array, ' q']]:
-  """What one source tells about each node: thickness in metres, and a weight from 0 to 1."""
+  """What one source tells about each place: thickness in metres, and a weight from 0 to 1."""
   frames = triangle_frames(vertices, shell.faces)
   towards = _at_places(shell, directions(shell, frames))
   towards = towards / jnp.maximum(jnp.linalg.norm(towards, axis=-1, keepdims=True), 1e-9)
@@ -244,17 +237,17 @@ def _outline(
 
 
 def _inset(points: Float[Array, 'q 3'], moved: Float[Array, 'q 3']) -> Float[Array, ' q']:
-  """How far inside the scalp's outline each node lies, on its way out; metres at its depth.
+  """How far inside the scalp's outline each place lies, on its way out; metres at its depth.
 
   Args:
-    points: the nodes, in the camera's axes.
+    points: the places, in the camera's axes.
     moved: the same, a step on their way.
   """
   depth = jnp.maximum(points[:, 2:], 1e-3)
   flat = points[:, :2] / depth
   way = moved[:, :2] / jnp.maximum(moved[:, 2:], 1e-3) - flat
   way = way / jnp.maximum(jnp.linalg.norm(way, axis=-1, keepdims=True), 1e-9)
-  # From each node (rows) to every other (columns).
+  # From each place (rows) to every other (columns).
   x, y = ((flat[None, :, i] - flat[:, None, i]) * depth for i in range(2))
   along = x * way[:, :1] + y * way[:, 1:]
   across = jnp.abs(y * way[:, :1] - x * way[:, 1:])
@@ -303,14 +296,5 @@ def rest_on_shell(
   used = shell.triangle[shell.corner[:, 0]]
   size = jnp.sum(own.scale[used]) / jnp.sum(frames.scale[used])
   outer = raised(shell, shell.template, thickness / size)
-  face = shell.texels.face
-  turned = triangle_frames(outer, shell.faces)
-  turn = jnp.einsum(
-    'fji,fjk->fik', frames.rotation, turned.rotation, precision=jax.lax.Precision.HIGHEST
-  )
-  points, spacing = cover_texels(shell.texels, outer, turned.rotation)
-  return RestGaussians(
-    position=to_local(points, frames, face),
-    log_scale=jnp.log(jnp.maximum(spacing / frames.scale[face][:, None], 1e-3)),
-    rotation=matrix_to_quaternion(turn)[face],
-  )
+  surface = cover_surface(shell.texels, shell.faces, frames, outer)
+  return RestGaussians(surface.position, surface.log_scale, surface.rotation)

@@ -203,10 +203,18 @@ def texel_points(vertices: Float[Array, '*batch v 3'], uv: UVArrays) -> Float[Ar
   Returns:
     Points in metres, in the coordinates of the vertices.
   """
-  weights = uv.layout.barycentric
+  return interpolate(vertices, uv.corner, uv.layout.barycentric)
+
+
+def interpolate(
+  values: Float[Array, '*batch v c'], corner: Int[Array, 'n 3'], weights: Float[Array, 'n 3']
+) -> Float[Array, '*batch n c']:
+  """What vertices have, at places in triangles: the corners' values, weighed."""
+  # Term by term: XLA's older emitters for CPUs, which the tests compile with, get a sum over the
+  # corners' axis wrong in a batch.
   return sum(
-    (weights[:, i, None] * vertices[..., uv.corner[:, i], :] for i in range(3)),
-    jnp.zeros((), vertices.dtype),
+    (weights[:, i, None] * values[..., corner[:, i], :] for i in range(3)),
+    jnp.zeros((), values.dtype),
   )
 
 

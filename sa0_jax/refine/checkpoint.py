@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from sa0_jax.archive import first_line
 from sa0_jax.refine.step import RefineState
 
 _KEEP = 2
 _CHECKSUM = 'crc32'  # beside the identity; orbax does not notice a flipped bit in a large array
-_MAX_REASON = 200  # characters
 _OVERHEAD = 1 << 16  # bytes of a checkpoint beside the arrays
 
 
@@ -117,12 +117,6 @@ def _checksum(state: RefineState) -> int:
   for leaf in jax.tree.leaves(state):
     sum_ = zlib.crc32(np.ascontiguousarray(leaf).data, sum_)
   return sum_
-
-
-def first_line(error: BaseException) -> str:
-  """One line of a message, not too long; libraries' may have many."""
-  line = next(iter(str(error).splitlines()), '') or type(error).__name__
-  return line if len(line) <= _MAX_REASON else line[:_MAX_REASON] + '…'
 
 
 def check_room(folder: Path, needed: int, free: int) -> None:

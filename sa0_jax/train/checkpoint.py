@@ -36,8 +36,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from sa0_jax.archive import read_json
-from sa0_jax.refine.checkpoint import check_room, check_same_run, first_line
+from sa0_jax.archive import first_line, read_json
+from sa0_jax.refine.checkpoint import check_room, check_same_run
 from sa0_jax.train.parallel import path_name
 
 _STATE, _RECORD = 'state', 'record'  # parts of a checkpoint

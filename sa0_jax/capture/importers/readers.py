@@ -20,7 +20,6 @@ IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff')
 _MAX_JSON_BYTES = 1 << 27
 _MAX_PICKLE_BYTES = 1 << 34
 _MAX_NPZ_BYTES = 1 << 30
-_MAX_SAID = 200  # characters of another library's message
 _MAX_FRAME_BYTES = 1 << 26
 _MAX_MEMBERS = 10_000
 _MAX_NUMBER = 1e15  # frame numbers may be time stamps; nothing else comes near
@@ -104,7 +103,7 @@ def read_torch_frame(path: str | os.PathLike[str]) -> dict[str, Any]:
     raise ValueError(f'{path}: damaged file ({error.strerror or error})') from error
   except _ZIP_DAMAGE as error:
     # What zip says of a damaged header quotes all of it.
-    said = str(error)[:_MAX_SAID]
+    said = archive.first_line(error)
     raise ValueError(f'{path}: not a readable .frame file ({said})') from error
   return parse_records(data, str(path))
 
