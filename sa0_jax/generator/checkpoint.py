@@ -110,7 +110,10 @@ def _read_config(text: np.ndarray | None, path: str) -> GeneratorConfig:
 
 
 def config_of(table: Any, source: str) -> GeneratorConfig:
-  """A configuration from what JSON has of it, strictly: unknown or missing names are errors.
+  """A configuration from what JSON has of it; unknown names are errors.
+
+  Names that are missing keep their defaults: settings that came after a file was written have
+  defaults that leave a network as it was.
 
   Raises:
     ValueError: it is none of this version; the message begins with `source`.
@@ -125,7 +128,7 @@ def _build(kind: Any, value: Any) -> Any:
   """A dataclass from dictionaries, lists and scalars; lists become tuples."""
   if dataclasses.is_dataclass(kind) and isinstance(kind, type):
     fields = typing.get_type_hints(kind)
-    if not isinstance(value, dict) or value.keys() != {f.name for f in dataclasses.fields(kind)}:
+    if not isinstance(value, dict) or not value.keys() <= fields.keys():
       raise ValueError(f'{kind.__name__} has fields {sorted(fields)}')
     return kind(**{name: _build(fields[name], entry) for name, entry in value.items()})
   if isinstance(value, list):

@@ -32,6 +32,10 @@ _BESIDE_WAY = 0.010  # metres from a place's way out, up to which the scalp tell
 _FORWARD = 0.35  # of the direction of the way out below the mouth: the throat is bare
 _CELLS = 48  # of the picture's side, to tell what lies beside the head
 _BESIDE = 2.0  # cells by which an outline place must have left the mesh
+_HANGS = 0.010  # metres of matte beyond the mesh that are hair, beside the neck
+_FALLS = 0.4  # of the way inside the outline that such hair does not follow down from ear to neck
+_SIDEWAYS = 0.7  # of the upward and backward parts of directions that hair beside the neck lacks
+_SIDEWAYS_OVER = 0.02  # metres of height over which it begins to
 _SMOOTH = 0.004  # metres over which the field smooths out what is measured everywhere
 _LEAST_ANGLE = 0.05  # of a triangle's corner as far as stiffness goes: slivers are too stiff
 
@@ -50,6 +54,7 @@ class HairShell:
     triangle: [v] that triangle.
     corner: [q, 3] vertices of the triangles in which places that are measured lie.
     barycentric: [q, 3] where; the places are spread evenly.
+    hanging: [q] places from which no hair grows but before which it hangs: beside the neck.
     below: [q] places below the mouth, where a matte may go on into shoulders.
     area: square metres that each of the places stands for.
     texels: how texels are covered by Gaussians.
@@ -63,6 +68,7 @@ class HairShell:
   triangle: Int[Array, ' v']
   corner: Int[Array, 'q 3']
   barycentric: Float[Array, 'q 3']
+  hanging: Bool[Array, ' q']
   below: Bool[Array, ' q']
   area: Float[Array, '']
   texels: CoverTexels
@@ -73,6 +79,9 @@ class HairShell:
     template = np.asarray(head.v_template, np.float64)
     outward = hair.outward(template, head.faces)
     heights = template[hair.face_vertices(head), 1]
+    beside_neck = np.clip((np.median(heights) - template[:, 1]) / _SIDEWAYS_OVER, 0.0, 1.0)
+    outward *= 1.0 - beside_neck[:, None] * [0.0, _SIDEWAYS, _SIDEWAYS]
+    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
     low = template[:, 1] < 0.5 * (heights.min() + np.median(heights))
     # Hair hangs beside and behind a neck, not before it.
     bald = hair.bare_vertices(head) | (low & (outward[:, 2] > _FORWARD))
@@ -94,6 +103,7 @@ class HairShell:
         triangle=jnp.asarray(triangle),
         corner=jnp.asarray(corner, jnp.int32),
         barycentric=jnp.asarray(barycentric, jnp.float32),
+        hanging=jnp.asarray((beside_neck > 0.0)[corner].all(axis=1)),
         below=jnp.asarray(low[corner].any(axis=1)),
         area=jnp.asarray(area, jnp.float32),
         texels=CoverTexels.from_layout(head, layout),
@@ -229,11 +239,18 @@ def _outline(
   length = jnp.maximum(jnp.linalg.norm(aside, axis=-1, keepdims=True), 1e-9)
   shift = aside * (inset / jnp.maximum(_STEP * sine, 1e-6))[:, None]
   beside = place[:, 0] + shift + _BESIDE / _CELLS * aside / length
-  free = ~_on_mesh(vertices, frames, camera, beside)
+  both = jnp.concatenate([beside[:, None], place], axis=1)
+  on_mesh = _on_mesh(vertices, frames, camera, both.reshape(-1, 2)).reshape(both.shape[:2])
+  free, covers = ~on_mesh[:, 0], on_mesh[:, 1:]
+  # Beside the neck, behind the jaw and under the ears: where the matte goes on beyond all of the
+  # mesh, hair hangs from above, however far inside the outline the neck lies.
+  mesh_ends = jnp.max(jnp.where(covers & (steps < way[:, None]), steps, 0.0), axis=1)
+  hangs = jnp.where(shell.hanging, jnp.clip((way - mesh_ends) / _HANGS - 1.0, 0.0, 1.0), 0.0)
+  thickness = (1.0 - hangs) * thickness + hangs * (way - _FALLS * inset)
+  weight = jnp.maximum(1.0 - (cosine / _GRAZING) ** 2, 0.0) * jnp.where(free, 1.0, hangs)
   left = jnp.take_along_axis(inside, first[:, None], 1)[:, 0]  # else the picture ended first
-  weight = jnp.maximum(1.0 - (cosine / _GRAZING) ** 2, 0.0)
   known = ends.any(axis=1) | ~shell.below  # a matte that does not end is a shoulder
-  return thickness, jnp.where(free & left & known & inside[:, 0], weight, 0.0)
+  return thickness, jnp.where(left & known & inside[:, 0], weight, 0.0)
 
 
 def _inset(points: Float[Array, 'q 3'], moved: Float[Array, 'q 3']) -> Float[Array, ' q']:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -171,7 +172,9 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     ),
     (lambda a: a.update({'parameters/dpt/out/bias': np.zeros(3, 'f')}), r'\[3\], expected'),
     (lambda a: a.update({'parameters/x': np.zeros(3, 'f')}), 'is not part of the model'),
-    (lambda a: a.update({'config': np.array('{}')}), 'not a configuration'),
+    (lambda a: a.update({'config': np.array('[]')}), 'not a configuration'),
+    (lambda a: a.update({'config': np.array('{"holds": true}')}), 'not a configuration'),
+    (lambda a: a.update({'config': np.array('{}')}), r'\[8\], expected'),
     (lambda a: a.update({'format': np.array(['sa0-generator', '9'])}), 'version 9'),
     (lambda a: a.update({'format': np.array(['x', '1'])}), 'not a generator file'),
     (
@@ -191,6 +194,20 @@ def test_a_wrong_checkpoint_is_one_clear_line(tmp_path, change, message):
   with pytest.raises(ValueError, match=message) as error:
     load_generator(path)
   assert '\n' not in str(error.value)
+
+
+def test_a_checkpoint_from_before_a_setting_came_is_read_with_its_default(tmp_path):
+  from sa0_jax import archive
+
+  path = tmp_path / 'g.npz'
+  save_generator(path, generator())
+  arrays = dict(archive.read_arrays(path))
+  config = json.loads(str(arrays['config']))
+  for later in ('hold', 'avatar_uv_size'):
+    del config[later]
+  archive.write_arrays(path, {**arrays, 'config': np.array(json.dumps(config))})
+  before = dataclasses.replace(TINY, hold=False, avatar_uv_size=None)
+  assert load_generator(path).config == before
 
 
 def test_reconstruct_bakes_an_avatar_that_can_be_kept(tmp_path):
