@@ -33,6 +33,7 @@ _FORWARD = 0.35  # of the direction of the way out below the mouth: the throat i
 _CELLS = 48  # of the picture's side, to tell what lies beside the head
 _BESIDE = 2.0  # cells by which an outline place must have left the mesh
 _HANGS = 0.010  # metres of matte beyond the mesh that are hair, beside the neck
+_OUT, _DOWN = 0.015, 0.03  # metres from where a matte ends to where it is of shoulders
 _FALLS = 0.4  # of the way inside the outline that such hair does not follow down from ear to neck
 _SIDEWAYS = 0.7  # of the upward and backward parts of directions that hair beside the neck lacks
 _SIDEWAYS_OVER = 0.02  # metres of height over which it begins to
@@ -249,7 +250,12 @@ def _outline(
   thickness = (1.0 - hangs) * thickness + hangs * (way - _FALLS * inset)
   weight = jnp.maximum(1.0 - (cosine / _GRAZING) ** 2, 0.0) * jnp.where(free, 1.0, hangs)
   left = jnp.take_along_axis(inside, first[:, None], 1)[:, 0]  # else the picture ended first
-  known = ends.any(axis=1) | ~shell.below  # a matte that does not end is a shoulder
+  # A matte that does not end, or widens below where it does, is of shoulders.
+  down = jnp.asarray(camera.world_to_camera)[1, :3]
+  probe = start + (way[:, None] + _OUT) * towards + _DOWN * down
+  beneath = project_points(probe, camera)
+  wider = beneath.inside & (sample_image(matte[..., None], beneath.place)[:, 0] > 0.5)
+  known = (ends.any(axis=1) & ~wider) | ~shell.below
   return thickness, jnp.where(left & known & inside[:, 0], weight, 0.0)
 
 

@@ -6,6 +6,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from sa0_kernels import Camera
 
 from sa0_jax import mesh_render
@@ -57,7 +58,9 @@ def test_a_cap_of_hair_is_measured():
   found, true = measured(True), true_thickness()
   scalp = true > 0.5 * true.max()
   assert np.abs(found - true)[scalp].mean() < 0.0035
-  assert np.abs(found - true)[scalp].max() < 0.02
+  # Where a neck runs out into shoulders a matte says little.
+  neck = np.asarray(load_head().v_template)[:, 1] > -0.11
+  assert np.abs(found - true)[scalp & neck].max() < 0.015
 
 
 def test_a_bald_head_has_none():
@@ -193,13 +196,14 @@ def test_throat_and_face_stay_bare_under_long_hair():
   assert found[throat].max() == 0.0
 
 
-def test_shoulders_are_no_hair():
+@pytest.mark.parametrize('slope', [0.0, 0.5, 1.0])
+def test_shoulders_are_no_hair(slope):
   camera, matte = frontal(np.zeros_like(true_thickness()))
   rows = np.flatnonzero(matte.any(axis=1))
-  shoulders = matte.copy()
-  shoulders[int(rows[0] + 0.85 * (rows[-1] - rows[0])) :] = 1.0
+  begin = rows[0] + 0.85 * (rows[-1] - rows[0])
+  row, column = np.mgrid[:SIZE, :SIZE]
+  # From a quarter of the head's height to the side they have come down to where others begin.
+  fallen = slope * (np.abs(column - SIZE / 2) - 0.25 * (rows[-1] - rows[0]))
+  shoulders = np.maximum(matte, row > begin + fallen)
   found = measured_from_one(camera, shoulders)
-  # Where a neck runs out into shoulders it is widened a little.
-  above = np.asarray(load_head().v_template)[:, 1] > -0.11
-  assert np.quantile(found, 0.98) < 0.01
-  assert found[above].max() < 0.02
+  assert found.max() < 0.005
