@@ -50,12 +50,12 @@ def test_what_comes_along_is_small_and_knows_its_configuration():
   assert SHIPPED.stat().st_size < 25e6
   trained = json.loads((ROOT / 'results' / 'default' / 'config.json').read_text())
   config = load_generator().config
-  assert config.uv_size == 64
+  assert config.uv_size == 128
   assert config.avatar_uv_size == 256
   assert config.visibility
   assert config.hair_shell
   assert config.hold
-  assert json.dumps(trained).count('"uv_size": 64') == 1
+  assert json.dumps(trained).count('"uv_size": 128') == 1
 
 
 if __name__ == '__main__':

@@ -213,11 +213,13 @@ class RestGaussians(NamedTuple):
     position: [n, 3] the texel's point in its triangle's frame, triangle units.
     log_scale: [n, 3] of Gaussians that just overlap their neighbours.
     rotation: [n, 4] from the triangle's frame to theirs (w, x, y, z); None for no rotation.
+    coarser: [n] how many times as large texels were in training; None for as large as these.
   """
 
   position: Float[Array, '*batch n 3']
   log_scale: Float[Array, '*batch n 3']
   rotation: Float[Array, '*batch n 4'] | None = None
+  coarser: Float[Array, '*batch n'] | None = None
 
 
 def rest_gaussians(head: HeadModel, layout: UVLayout) -> RestGaussians:
@@ -243,7 +245,10 @@ def to_bound_gaussians(
     decoded: from `Decoder`, residual included where there is one.
     rest: what zeros mean, from `rest_gaussians`.
     position_bound: local positions stay within ± this, triangle units.
-    hold: keep Gaussians within their own size of where they rest, and near that size.
+    hold: keep Gaussians within their own size of where they rest, and near that size. Where texels
+      were coarser in training Gaussians may go as far as then, or an outline that was learned is
+      not met; and they are larger than these texels ask for by the root of it, or what was learned
+      about neighbours that overlap more would open gaps.
 
   Raises:
     ValueError: the bound is not positive.
@@ -258,8 +263,11 @@ def to_bound_gaussians(
   moved, grown = decoded.position, decoded.log_scale
   if hold:
     size = jnp.exp(jnp.max(rest.log_scale, axis=-1, keepdims=True))
-    moved = soft_bound_position(moved / size, 1.0) * size
     grown = soft_bound_position(grown, _GROWN)
+    if rest.coarser is not None:
+      size = size * rest.coarser[..., None]
+      grown = grown + 0.5 * jnp.log(rest.coarser[..., None])
+    moved = soft_bound_position(moved / size, 1.0) * size
   return BoundGaussians(
     position=soft_bound_position(rest.position + moved, position_bound),
     rotation=rotation,

@@ -80,9 +80,10 @@ class GeneratorConfig:
     hair_shell: Gaussians start on the hair that the sources' mattes show instead of on the scalp
       under it, and look there for their colours (`hair_shell`); ours.
     position_bound: local positions stay within ± this, triangle units.
-    hold: keep Gaussians within their own size of where they start, and near that size (ours). What
-      a network learns about large Gaussians, to pull them in from the outline and to make them
-      thin, would tear the surface of an avatar that has more and smaller ones.
+    hold: keep Gaussians within the size that they have in training of where they start, and near
+      that size (ours). What a network learns about large Gaussians, to pull them in from the
+      outline and to make them thin, would tear the surface of an avatar that has more and smaller
+      ones.
     dtype: of products, 'float32' or 'bfloat16'; parameters and geometry are float32.
   """
 
@@ -188,6 +189,9 @@ class Rig:
     layout = UVLayout.from_head(head, uv_size)
     uv = UVArrays.from_layout(layout, head, config.unet.size)
     rest = rest_gaussians(head, layout)
+    if uv_size > config.uv_size:
+      coarser = uv_size / config.uv_size
+      rest = rest._replace(coarser=jnp.full(layout.n, coarser, rest.log_scale.dtype))
     shell = HairShell.from_head(head, layout) if config.hair_shell else None
     return cls(head, RigArrays(uv, rest, jnp.asarray(head.faces), shell))
 
@@ -288,7 +292,7 @@ class Generator(nnx.Module):
     uv, rest = rig.uv, None
     if rig.shell is not None and sources.matte is not None:
       with jax.named_scope('hair_shell'):
-        sources, rest = _on_shell(rig.shell, sources, sources.matte)
+        sources, rest = _on_shell(rig, rig.shell, sources, sources.matte)
     batch, count = sources.mask.shape
     flat = jax.tree.map(lambda a: jnp.reshape(a, (batch * count, *a.shape[2:])), sources)
     with jax.named_scope('encoder'):
@@ -412,7 +416,7 @@ def _within(flat: Sources, mattes: UInt8[Array, 'k h w'], uv: UVArrays) -> Float
 
 
 def _on_shell(
-  shell: HairShell, sources: Sources, mattes: UInt8[Array, 'b k h w']
+  rig: RigArrays, shell: HairShell, sources: Sources, mattes: UInt8[Array, 'b k h w']
 ) -> tuple[Sources, RestGaussians]:
   """Sources whose meshes wear their hair, and where the Gaussians on it lie; no gradients."""
 
@@ -423,7 +427,8 @@ def _on_shell(
     thickness = measure(shell, vertices, camera, matte.astype(jnp.float32) / 255.0, mask)
     worn = jax.vmap(lambda mesh: raised(shell, mesh, thickness))(vertices)
     # The first source is never padding.
-    return worn, rest_on_shell(shell, thickness, vertices[0])
+    rest = rest_on_shell(shell, thickness, vertices[0])
+    return worn, rest._replace(coarser=rig.rest.coarser)
 
   worn, rest = jax.vmap(one)(sources.vertices, sources.camera, mattes, sources.mask)
   return sources._replace(vertices=worn), jax.lax.stop_gradient(rest)

@@ -260,6 +260,25 @@ def test_held_gaussians_stay_by_their_texels_at_every_resolution():
   assert moved[1] < 0.7 * moved[0]
 
 
+def test_held_gaussians_of_finer_avatars_go_as_far_as_in_training_and_close_gaps():
+  head, _, _ = untrained()
+  layout = UVLayout.from_head(head, 32)
+  rest = rest_gaussians(head, layout)
+  finer = rest._replace(coarser=jnp.full(layout.n, 4.0))
+  network = decoder(dataclasses.replace(SMALL, colors_from_rgb=False))
+  decoded = network(values(layout.n, 6), view_encoding(directions()))
+  far = decoded._replace(position=1e4 * decoded.position, log_scale=jnp.zeros((layout.n, 3)))
+  own, held = (to_bound_gaussians(far, base, 1e6, hold=True) for base in (rest, finer))
+  np.testing.assert_allclose(
+    held.position - rest.position, 4.0 * (own.position - rest.position), rtol=1e-3, atol=1e-3
+  )
+  np.testing.assert_allclose(held.log_scale - own.log_scale, np.log(2.0), atol=1e-5)
+  # Without, nothing is held, and there is nothing to make up for.
+  free, same = (to_bound_gaussians(decoded, base) for base in (rest, finer))
+  np.testing.assert_array_equal(free.log_scale, same.log_scale)
+  np.testing.assert_array_equal(free.position, same.position)
+
+
 def test_rest_gaussians_may_be_made_inside_traced_code():
   head, _, _ = untrained()
   layout = UVLayout.from_head(head, 16)

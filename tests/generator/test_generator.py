@@ -154,6 +154,13 @@ def test_colours_come_from_images_of_more_pixels_where_there_are_any():
   assert float(jnp.abs(sharper.rgb - plain.rgb).mean()) < 0.03
 
 
+def test_an_avatar_finer_than_training_knows_it():
+  head = load_head()
+  assert Rig.from_head(head, TINY).arrays.rest.coarser is None
+  finer = Rig.from_head(head, TINY, 2 * TINY.uv_size).arrays.rest
+  np.testing.assert_array_equal(finer.coarser, np.full(len(finer.position), 2.0, np.float32))
+
+
 def test_a_checkpoint_comes_back_as_it_was(tmp_path):
   path = tmp_path / 'g.npz'
   save_generator(path, generator())
