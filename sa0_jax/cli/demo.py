@@ -3,7 +3,7 @@
 Twice: of its first frame alone, by the generator that comes along, and of the video, by refinement.
 
 Refinement does not go on from the generator's avatar, which is ahead for the first hundred steps:
-from the mesh, with colours of the video, it ends 0.8 dB higher (docs/refine_tuning.md).
+from the mesh, with colours of the video, it ends 0.7 dB higher (docs/refine_tuning.md).
 """
 
 import argparse
