@@ -12,6 +12,7 @@ from sa0_jax.capture import studio
 from sa0_jax.capture.capture import load_capture
 from sa0_jax.cli import demo
 from sa0_jax.cli.main import main
+from sa0_jax.generator.checkpoint import load_generator
 from sa0_jax.generator.reconstruct import reconstruct
 from sa0_jax.metrics.image import psnr
 from sa0_jax.render import render
@@ -56,7 +57,9 @@ def test_makes_an_avatar_of_the_first_frame_alone(folder):
   one = json.loads((folder / 'report.json').read_text())['one_shot']
   assert one.keys() == {'source', 'num_gaussians', 'seconds', 'seconds_compile', 'psnr', 'ssim'}
   capture, avatar = load_capture(folder / 'capture'), Avatar.load(folder / 'one_shot.sa0')
-  again = reconstruct(capture, [0], uv_size=64)  # the network's own size: more than the test asks
+  network = load_generator()
+  # The network's own size: more than the test asks for.
+  again = reconstruct(capture, [0], network, uv_size=network.config.uv_size)
   np.testing.assert_array_equal(avatar.gaussians.position, again.gaussians.position)
   assert avatar.n == one['num_gaussians']
   assert 0 <= one['seconds_compile'] <= one['seconds']
