@@ -25,6 +25,7 @@ PLANNED = {
   ('v5p:2x2x2', 'phase1'): 31.0,
   ('v5p:2x2x2', 'phase2'): 24.6,
   ('v6e:2x4', 'phase1'): 28.2,
+  ('v6e:2x4', 'phase2'): 24.6,
 }
 GPUS, TPUS = ('h100:8', 'h200:8'), ('v5e:4x4', 'v5p:2x2x2', 'v6e:2x4')
 
