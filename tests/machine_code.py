@@ -16,7 +16,7 @@ from sa0_jax import cache
 # Compiling is most of the suite. XLA's older emitters of loops are three times as quick at it, and
 # its expensive passes are left out, as in JAX's own tests: programs stay the same, machine code is
 # slower. A version of XLA that no longer knows a flag says so: they go with constraints.txt. The
-# older emitters once got a batch of gathered sums wrong (generator/uv_warp.py): where a test
+# older emitters once got a batch of gathered sums wrong (geometry/barycentric.py): where a test
 # disagrees with a run outside, look at both without these flags first.
 _FLAGS = '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from sa0_kernels import pytree
 
 from sa0_jax.avatar.binding import TriangleFrames, to_local, triangle_frames
+from sa0_jax.geometry.barycentric import interpolate
 from sa0_jax.geometry.rotations import matrix_to_quaternion
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
@@ -75,8 +76,7 @@ def cover_texels(
   Returns:
     Points, and standard deviations along the axes of each texel's triangle, metres.
   """
-  corners = vertices[texels.corner]
-  points = jnp.sum(corners * texels.barycentric[..., None], axis=1)
+  points = interpolate(vertices, texels.corner, texels.barycentric)
   tangent = jnp.minimum(_reach(texels, vertices, rotation), texels.largest[:, None])
   tangent = tangent * _TANGENT_SPREAD
   shorter = jnp.minimum(tangent[:, 0], tangent[:, 2])

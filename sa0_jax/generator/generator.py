@@ -292,7 +292,7 @@ class Generator(nnx.Module):
     uv, rest = rig.uv, None
     if rig.shell is not None and sources.matte is not None:
       with jax.named_scope('hair_shell'):
-        sources, rest = _on_shell(rig, rig.shell, sources, sources.matte)
+        sources, rest = _on_shell(rig.shell, sources, sources.matte)
     batch, count = sources.mask.shape
     flat = jax.tree.map(lambda a: jnp.reshape(a, (batch * count, *a.shape[2:])), sources)
     with jax.named_scope('encoder'):
@@ -351,9 +351,11 @@ class Generator(nnx.Module):
       identity: from `encode`.
       view: `optical_axis` of the target cameras, unit vectors in world coordinates.
       codes: of the target frames, [b]; the shape code plays no part.
-      rest: where Gaussians lie by default, from `rest_gaussians`; the identity's own come before.
+      rest: where Gaussians lie by default, from `rest_gaussians`; the identity's own come before,
+        and how fine the rig is stands here alone.
     """
-    rest = rest if identity.rest is None else identity.rest
+    if identity.rest is not None:
+      rest = identity.rest._replace(coarser=rest.coarser)
     with jax.named_scope('decoder'):
       maps = self.decoder(identity.features, view_encoding(view), identity.rgb)
     with jax.named_scope('residual'):
@@ -416,7 +418,7 @@ def _within(flat: Sources, mattes: UInt8[Array, 'k h w'], uv: UVArrays) -> Float
 
 
 def _on_shell(
-  rig: RigArrays, shell: HairShell, sources: Sources, mattes: UInt8[Array, 'b k h w']
+  shell: HairShell, sources: Sources, mattes: UInt8[Array, 'b k h w']
 ) -> tuple[Sources, RestGaussians]:
   """Sources whose meshes wear their hair, and where the Gaussians on it lie; no gradients."""
 
@@ -427,8 +429,7 @@ def _on_shell(
     thickness = measure(shell, vertices, camera, matte.astype(jnp.float32) / 255.0, mask)
     worn = jax.vmap(lambda mesh: raised(shell, mesh, thickness))(vertices)
     # The first source is never padding.
-    rest = rest_on_shell(shell, thickness, vertices[0])
-    return worn, rest._replace(coarser=rig.rest.coarser)
+    return worn, rest_on_shell(shell, thickness, vertices[0])
 
   worn, rest = jax.vmap(one)(sources.vertices, sources.camera, mattes, sources.mask)
   return sources._replace(vertices=worn), jax.lax.stop_gradient(rest)

@@ -20,7 +20,8 @@ from sa0_jax.avatar.binding import TriangleFrames, triangle_frames
 from sa0_jax.avatar.cover import CoverTexels, cover_surface
 from sa0_jax.capture import hair
 from sa0_jax.generator.decoder import RestGaussians
-from sa0_jax.generator.uv_warp import interpolate, project_points, sample_image
+from sa0_jax.generator.uv_warp import project_points, sample_image
+from sa0_jax.geometry.barycentric import interpolate
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
@@ -80,10 +81,11 @@ class HairShell:
     template = np.asarray(head.v_template, np.float64)
     outward = hair.outward(template, head.faces)
     heights = template[hair.face_vertices(head), 1]
-    beside_neck = np.clip((np.median(heights) - template[:, 1]) / _SIDEWAYS_OVER, 0.0, 1.0)
+    middle = np.median(heights)
+    beside_neck = np.clip((middle - template[:, 1]) / _SIDEWAYS_OVER, 0.0, 1.0)
     outward *= 1.0 - beside_neck[:, None] * [0.0, _SIDEWAYS, _SIDEWAYS]
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
-    low = template[:, 1] < 0.5 * (heights.min() + np.median(heights))
+    low = template[:, 1] < 0.5 * (heights.min() + middle)
     # Hair hangs beside and behind a neck, not before it.
     bald = hair.bare_vertices(head) | (low & (outward[:, 2] > _FORWARD))
     harmonics, stiffness = _harmonics(template, head.faces, ~bald)

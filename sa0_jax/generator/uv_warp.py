@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from sa0_kernels import Camera, pytree
 
+from sa0_jax.geometry.barycentric import interpolate
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
@@ -204,18 +205,6 @@ def texel_points(vertices: Float[Array, '*batch v 3'], uv: UVArrays) -> Float[Ar
     Points in metres, in the coordinates of the vertices.
   """
   return interpolate(vertices, uv.corner, uv.layout.barycentric)
-
-
-def interpolate(
-  values: Float[Array, '*batch v c'], corner: Int[Array, 'n 3'], weights: Float[Array, 'n 3']
-) -> Float[Array, '*batch n c']:
-  """What vertices have, at places in triangles: the corners' values, weighed."""
-  # Term by term: XLA's older emitters for CPUs, which the tests compile with, get a sum over the
-  # corners' axis wrong in a batch.
-  return sum(
-    (weights[:, i, None] * values[..., corner[:, i], :] for i in range(3)),
-    jnp.zeros((), values.dtype),
-  )
 
 
 def barycentric_warp(
