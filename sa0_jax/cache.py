@@ -36,6 +36,8 @@ def keep_compiled_programs() -> Path | None:
     _use_temporary_numba_cache()
     return None
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(folder / 'jax'))
+  # A command compiles a hundred programs that take less than the second JAX starts to keep them at.
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
   if 'NUMBA_CACHE_DIR' not in os.environ:
     os.environ['NUMBA_CACHE_DIR'] = str(_numba_folder(folder / 'numba'))
   return folder

@@ -4,6 +4,7 @@ import argparse
 import json
 import pathlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from sa0_jax.cli import options
@@ -11,6 +12,7 @@ from sa0_jax.cli.progress import ProgressLine, StageProgress
 
 if TYPE_CHECKING:
   from sa0_jax.capture.capture import Capture
+  from sa0_jax.generator.generator import Generator
 
 _MAX_IMAGES = 4
 
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
   else:
     if args.sources is not None:
       raise ValueError('--sources picks frames of a capture; of images all are used')
-    capture = _track(args.inputs, args.head)
+    capture = _track(args, generator)
     sources = tuple(range(len(capture)))
   begin = time.perf_counter()
   avatar = reconstruct(capture, sources, generator, uv_size=args.uv_size)
@@ -106,11 +108,32 @@ def _text(report: dict[str, Any]) -> str:
   )
 
 
-def _track(images: list[pathlib.Path], head_name: str) -> 'Capture':
+def _track(args: argparse.Namespace, generator: 'Generator') -> 'Capture':
   """Tracks images of one person, in the order given; every one must show a face."""
-  from sa0_jax.capture.track.footage import IMAGE_SUFFIXES, Footage
-  from sa0_jax.capture.track.track import track_footage
+  from sa0_jax.capture.track.footage import Footage
+  from sa0_jax.capture.track.track import TrackConfig, track_footage
+  from sa0_jax.generator.reconstruct import compile_ahead
   from sa0_jax.head.registry import load_head
+
+  images = args.inputs
+  _check_images(images)
+  footage, head, config = Footage.of_images(images), load_head(args.head), TrackConfig()
+  # The detectors are another process: what comes after them is compiled while they look.
+  pool = ThreadPoolExecutor(1)
+  compiled = pool.submit(
+    compile_ahead, generator, head, config.resolution, len(images), args.uv_size
+  )
+  with ProgressLine('track') as line:
+    result = track_footage(footage, head, config, progress=StageProgress(line))
+  if len(result.capture) < len(images):
+    failed = [images[failure.frame].name for failure in result.failures]
+    raise ValueError(f'no face was found in {", ".join(failed)}: leave it out')
+  compiled.result()
+  return result.capture
+
+
+def _check_images(images: list[pathlib.Path]) -> None:
+  from sa0_jax.capture.track.footage import IMAGE_SUFFIXES
 
   if len(images) > _MAX_IMAGES:
     raise ValueError(f'{len(images)} images were given, the generator takes 1 to {_MAX_IMAGES}')
@@ -119,10 +142,3 @@ def _track(images: list[pathlib.Path], head_name: str) -> 'Capture':
       raise FileNotFoundError(f'{image}: no such image, and no capture folder')
     if image.suffix.lower() not in IMAGE_SUFFIXES:
       raise ValueError(f'{image}: not an image ({", ".join(IMAGE_SUFFIXES)}); track videos first')
-  footage = Footage.of_images(images)
-  with ProgressLine('track') as line:
-    result = track_footage(footage, load_head(head_name), progress=StageProgress(line))
-    if len(result.capture) < len(images):
-      failed = [images[failure.frame].name for failure in result.failures]
-      raise ValueError(f'no face was found in {", ".join(failed)}: leave it out')
-    return result.capture

@@ -1,13 +1,17 @@
 """From tracked portraits to an avatar in one forward pass."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
+from sa0_kernels import Camera
 
 from sa0_jax.avatar.avatar import Avatar
-from sa0_jax.capture.capture import Capture
-from sa0_jax.head.model import HeadModel
+from sa0_jax.capture.capture import Capture, MemoryImages
+from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.registry import load_head
 
 
@@ -50,3 +54,44 @@ def reconstruct(
   packed = load_sources(capture, sources, rig, config)
   identity = encode(generator, packed, rig.arrays)
   return bake(generator, identity, rig, jnp.asarray(capture.codes.shape))
+
+
+def compile_ahead(
+  checkpoint: Any, head: HeadModel, size: int, count: int = 1, uv_size: int | None = None
+) -> None:
+  """Compiles what `reconstruct` runs, for a thread beside what takes long before it.
+
+  It makes an avatar of blank frames: what is compiled for them serves all others of their size.
+
+  Args:
+    checkpoint: as for `reconstruct`.
+    head: the head model of the capture that is to come.
+    size: side of its frames, px.
+    count: how many they are, 1 to 4; all of them will be sources.
+    uv_size: as for `reconstruct`.
+
+  Raises:
+    FileNotFoundError, ValueError: as `reconstruct`.
+  """
+  reconstruct(_blank(head, size, count), range(count), checkpoint, head, uv_size)
+
+
+def _blank(head: HeadModel, size: int, count: int) -> Capture:
+  """White frames of a neutral head, all of them matte."""
+  codes = jax.tree.map(np.asarray, HeadCodes.neutral(head, (count,)))
+  front = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
+  front[2, 3] = 1.0
+  intrinsics = np.float32([2 * size, 2 * size, size / 2, size / 2])
+  return Capture(
+    'blank',
+    head.name,
+    head.fingerprint,
+    dataclasses.replace(codes, shape=codes.shape[0]),
+    Camera(np.stack([front] * count), np.stack([intrinsics] * count), size, size),
+    MemoryImages(
+      np.full((count, size, size, 3), 255, np.uint8), np.full((count, size, size), 255, np.uint8)
+    ),
+    ids=np.arange(count),
+    times=np.zeros(count),
+    view_ids=np.zeros(count, np.int64),
+  )

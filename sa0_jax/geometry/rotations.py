@@ -5,6 +5,7 @@ and the six-number form networks regress. Quaternion functions have their one de
 `sa0_kernels.quaternions` and are re-exported here.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 from sa0_kernels.quaternions import (
@@ -121,6 +122,7 @@ def quaternion_to_axis_angle(quats: Float[Array, '*batch 4']) -> Float[Array, '*
   return vector * jnp.where(small, series, closed)
 
 
+@jax.jit  # by itself it is fifty small programs
 def matrix_to_axis_angle(matrix: Float[Array, '*batch 3 3']) -> Float[Array, '*batch 3']:
   """Axis-angle vectors (radians, angle in [0, π]) of rotation matrices.
 

@@ -1,11 +1,14 @@
 """`sa0 reconstruct`."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
 
 from sa0_jax.avatar.avatar import Avatar
+from sa0_jax.capture.track.stages import StageStore
+from sa0_jax.capture.track.track import TrackResult
 from sa0_jax.generator.checkpoint import save_generator
 from tests.generator.tiny import generator
 from tests.refine.scenes import small_capture
@@ -63,12 +66,38 @@ def test_another_checkpoint_is_refused(sa0, files, tmp_path):
 def test_images_without_a_face_are_named(sa0, files, tmp_path, monkeypatch):
   """What failed was said of a temporary folder."""
 
-  def no_face(footage, head, progress):
+  def no_face(footage, head, config, progress):
     raise ValueError(f'{footage.label}: no face found (looked at 1 frames)')
 
   monkeypatch.setattr('sa0_jax.capture.track.track.track_footage', no_face)
+  monkeypatch.setattr('sa0_jax.generator.reconstruct.compile_ahead', lambda *_: None)
   (tmp_path / 'wall.png').write_bytes(b'')
   words = ('--checkpoint', str(files / 'g.npz'), '--out', str(tmp_path / 'x.sa0'))
   code, _, error = sa0('reconstruct', str(tmp_path / 'wall.png'), *words)
   assert code == 1
   assert error.strip().endswith(f'{tmp_path / "wall.png"}: no face found (looked at 1 frames)')
+
+
+def test_images_are_tracked_while_what_follows_is_compiled(sa0, files, tmp_path, monkeypatch):
+  capture, order = small_capture(frames=2), []
+
+  def track(footage, head, config, progress):
+    assert ahead.wait(60)  # a tracker that waited for the compiler would never get here
+    order.append('tracked')
+    return TrackResult(capture, (), {}, StageStore(None, {}))
+
+  def compile_ahead(generator, head, size, count, uv_size):
+    order.append((size, count, uv_size))
+    ahead.set()
+
+  ahead = threading.Event()
+  monkeypatch.setattr('sa0_jax.capture.track.track.track_footage', track)
+  monkeypatch.setattr('sa0_jax.generator.reconstruct.compile_ahead', compile_ahead)
+  images = [tmp_path / 'a.png', tmp_path / 'b.png']
+  for image in images:
+    image.write_bytes(b'')
+  words = ('--checkpoint', str(files / 'g.npz'), '--uv-size', '48')
+  code, _, error = sa0('reconstruct', *map(str, images), *words, '--out', str(tmp_path / 'x.sa0'))
+  assert code == 0, error
+  assert order == [(512, 2, 48), 'tracked']
+  assert Avatar.load(tmp_path / 'x.sa0').n > 100

@@ -20,7 +20,7 @@ from sa0_jax.generator.generator import (
   visible_share,
 )
 from sa0_jax.generator.generator import encode as encode_jit
-from sa0_jax.generator.reconstruct import reconstruct
+from sa0_jax.generator.reconstruct import compile_ahead, reconstruct
 from sa0_jax.generator.sources import pack_sources
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
@@ -250,3 +250,13 @@ def test_sizes_that_do_not_fit_are_refused(unchecked_shapes):
 def test_the_frontal_view_is_that_of_a_camera_before_the_face():
   axis = optical_axis(small_capture().frame_camera(0))
   np.testing.assert_allclose(axis, FRONTAL_VIEW, atol=1e-6)
+
+
+def test_what_is_compiled_ahead_is_all_that_reconstruct_runs(caplog):
+  capture, head, network = small_capture(frames=2), load_head(), generator()
+  compile_ahead(network, head, capture.width, count=2, uv_size=48)
+  with jax.log_compiles(), caplog.at_level('WARNING'):
+    reconstruct(capture, [0, 1], network, head, uv_size=48)
+    assert not [r for r in caplog.messages if r.startswith('Compiling')]
+    jax.jit(lambda x: x + 1)(0.0)  # what would have been seen
+  assert [r for r in caplog.messages if r.startswith('Compiling')]

@@ -74,6 +74,7 @@ class FitParameters:
   log_focal: Float[Array, '']
 
 
+@functools.partial(jax.jit, static_argnames='size')
 def project(
   points: Float[Array, '*batch 3'], log_focal: Float[Array, ''], size: tuple[int, int]
 ) -> Float[Array, '*batch 2']:
@@ -197,6 +198,7 @@ def temporal_prior(codes: HeadCodes, config: FitConfig) -> Array:
   return cost
 
 
+@functools.partial(jax.jit, static_argnames='size')
 def landmark_errors(
   parameters: FitParameters,
   arrays: LandmarkArrays,
