@@ -112,7 +112,18 @@ def get_config(row: str = 'C') -> ml_collections.ConfigDict:
     ValueError: there is no such row, or it does not vary this configuration.
   """
   name, _, base = row.partition(',')
-  base = base or 'paper'
+  config = get_base(name, base or 'paper')
+  ROWS[name](config)
+  return config
+
+
+def get_base(name: str, base: str) -> ml_collections.ConfigDict:
+  """What a row is a change of (`ROWS[name]` makes it); the backbones' is another network.
+
+  Raises:
+    ValueError: there is no such row, or it does not vary this configuration.
+  """
+  row = f'{name},{base}'
   if name not in ROWS:
     raise ValueError(f'config ablations:{row}: the row is one of {", ".join(ROWS)}')
   if base not in ('paper', 'small', 'tiny', 'debug'):
@@ -121,8 +132,5 @@ def get_config(row: str = 'C') -> ml_collections.ConfigDict:
   if name in _ENCODERS:
     if base != 'paper':
       raise ValueError(f'config ablations:{row}: only paper has other backbones')
-    config = module.get_config(_ENCODERS[name])
-  else:
-    config = module.get_config()
-  ROWS[name](config)
-  return config
+    return module.get_config(_ENCODERS[name])
+  return module.get_config()

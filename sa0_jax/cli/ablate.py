@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
   if args.config != 'ablations':
     raise ValueError(
       f'--config={args.config}: the rows are those of configs/ablations.py; --base names what is '
-      'varied, --config.key=value changes all rows'
+      'varied, --config.key=value changes what all of them vary'
     )
   if args.rows and args.commands:
     raise ValueError('--run runs rows here, --commands prints how others run them: one of both')
@@ -128,13 +129,14 @@ def _ablation(args: argparse.Namespace) -> 'Ablation':
       **changes,
     }
   rows = {}
-  for name in importlib.import_module('sa0_jax.configs.ablations').ROWS:
+  ablations = importlib.import_module('sa0_jax.configs.ablations')
+  for name, change in ablations.ROWS.items():
     if name.startswith('backbone_') and args.base != 'paper':
       continue  # the others have one encoder
-    loaded = config.load_config(f'ablations:{name},{args.base}')
-    rows[name] = config.from_config_dict(
-      TrainConfig, config.with_overrides(TrainConfig, loaded, changes)
-    )
+    # The base is changed, and the row is another change of that.
+    row = config.with_overrides(TrainConfig, ablations.get_base(name, args.base), changes)
+    change(row)
+    rows[name] = config.from_config_dict(TrainConfig, row)
   refinements = {
     name: config.from_config_dict(RefineConfig, config.load_config(f'refine:{argument}'))
     for name, argument in (
@@ -145,6 +147,14 @@ def _ablation(args: argparse.Namespace) -> 'Ablation':
   return Ablation(
     rows, {n: _shortened(r, args.refine_steps) for n, r in refinements.items()}, args.workdir
   )
+
+
+def _value(config: 'TrainConfig', path: str) -> str:
+  """A value of a row as it is written on a command line: what the row changes goes before."""
+  value = functools.reduce(getattr, path.split('.'), config)
+  if isinstance(value, tuple):
+    return ','.join(map(str, value))
+  return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _shortened(settings: 'RefineConfig', steps: int) -> 'RefineConfig':
@@ -204,7 +214,8 @@ def _commands(ablation: 'Ablation', args: argparse.Namespace) -> list[str]:
           '--config.phase1.steps=0',
           f'--config.weights.generator={config.weights.generator}',
         ]
-      words += [f'--config.seed={seed}', *(f'--config.{k}={v}' for k, v in args.overrides.items())]
+      words += [f'--config.seed={seed}']
+      words += [f'--config.{key}={_value(config, key)}' for key in args.overrides]
       if args.synth is not None:
         words += [
           f'--config.{key}={",".join(value)}'

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, UInt8
 from sa0_jax.avatar.activations import activate_color, activate_opacity
 from sa0_jax.capture.image_files import resize
 from sa0_jax.head.uv_layout import UVLayout
+from sa0_jax.metrics.error_map import ERROR_GAIN, error_map
 from sa0_jax.train.objective import Batch, Prediction
 
-ERROR_GAIN = 4.0
 # Mid-grey is 0, black and white are these and beyond. Fixed, so that pictures of two steps compare.
 POSITION_RANGE = 2.0  # triangle units
 LOG_SCALE_RANGE = 2.0  # e² = 7.4 times larger or smaller than the texel
@@ -34,7 +34,6 @@ class Pictures(NamedTuple):
     sources: [b, k, s, s, 3]; dark grey where there is none.
     target: [b, h, w, 3].
     render: [b, h, w, 3].
-    error: [b, h, w, 3] absolute difference of the two, times `ERROR_GAIN`.
     color: [b, r, r, 3] the Gaussians' colours.
     position: [b, r, r, 3] offsets from the mesh: red is the triangle's x, green y, blue z; mid-grey
       is none, black and white ± `POSITION_RANGE`.
@@ -48,7 +47,6 @@ class Pictures(NamedTuple):
   sources: UInt8[Array, 'b k s s 3']
   target: UInt8[Array, 'b h w 3']
   render: UInt8[Array, 'b h w 3']
-  error: UInt8[Array, 'b h w 3']
   color: UInt8[Array, 'b r r 3']
   position: UInt8[Array, 'b r r 3']
   log_scale: UInt8[Array, 'b r r 3']
@@ -75,15 +73,12 @@ def to_images(batch: Batch, prediction: Prediction, layout: UVLayout) -> Picture
   def length(values: Float[Array, 'b n c']) -> Float[Array, 'b n']:
     return jnp.sqrt(jnp.sum(values * values, axis=-1)) / RESIDUAL_RANGE
 
-  decoded, target = prediction.decoded, batch.targets.image
-  residual = decoded.residual
-  render = prediction.output.features[..., :3]
+  decoded, residual = prediction.decoded, prediction.decoded.residual
   there = batch.sources.mask[:, :, None, None, None]
   return Pictures(
     sources=jnp.where(there, _bytes(batch.sources.image), jnp.uint8(_ABSENT)),
-    target=_bytes(target),
-    render=_bytes(render),
-    error=_bytes(ERROR_GAIN * jnp.abs(render - target)),
+    target=_bytes(batch.targets.image),
+    render=_bytes(prediction.output.features[..., :3]),
     color=uv(activate_color(decoded.gaussians.color_logit)),
     position=uv(0.5 + 0.5 * decoded.maps.position / POSITION_RANGE),
     log_scale=uv(0.5 + 0.5 * decoded.maps.log_scale / LOG_SCALE_RANGE),
@@ -136,7 +131,7 @@ def _columns(host: Any) -> dict[str, np.ndarray]:
   return sources | {
     'target': host.target,
     'render': host.render,
-    f'error x{ERROR_GAIN:.0f}': host.error,
+    f'error x{ERROR_GAIN:.0f}': error_map(host.render, host.target),
     'colour': host.color,
     f'offset +-{POSITION_RANGE:.0f}': host.position,
     f'ln scale +-{LOG_SCALE_RANGE:.0f}': host.log_scale,

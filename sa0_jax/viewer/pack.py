@@ -46,7 +46,7 @@ _PRESETS: tuple[tuple[str, dict[str, float], float, tuple[float, float]], ...] =
 )
 
 
-class Motion(NamedTuple):
+class Playback(NamedTuple):
   """What plays in the page: codes and cameras of a capture.
 
   Attributes:
@@ -64,14 +64,14 @@ class Motion(NamedTuple):
   fps: float
 
 
-def motion_of(capture: Capture, head: HeadModel) -> Motion:
-  """The motion of a capture, for an avatar on `head`.
+def playback_of(capture: Capture, head: HeadModel) -> Playback:
+  """What plays of a capture, for an avatar on `head`.
 
   Raises:
     ValueError: the capture was tracked with another head model.
   """
   capture.check_head(head)
-  return Motion(
+  return Playback(
     capture.codes,
     np.asarray(capture.camera.world_to_camera),
     np.asarray(capture.camera.intrinsics),
@@ -80,12 +80,12 @@ def motion_of(capture: Capture, head: HeadModel) -> Motion:
   )
 
 
-def pack_avatar(avatar: Avatar, motion: Motion | None = None) -> bytes:
+def pack_avatar(avatar: Avatar, playback: Playback | None = None) -> bytes:
   """The file of an avatar for the page.
 
   Args:
     avatar: the avatar.
-    motion: what plays; codes of the avatar's head model, whose shape code is not used.
+    playback: what plays; codes of the avatar's head model, whose shape code is not used.
 
   Returns:
     The bytes described above; equal avatars give equal bytes.
@@ -98,9 +98,9 @@ def pack_avatar(avatar: Avatar, motion: Motion | None = None) -> bytes:
     'presets': _presets(avatar.head),
     'home': _home(neutral_extent(avatar)),
   }
-  if motion is not None:
-    arrays |= _motion_arrays(motion)
-    header['motion'] = {'fps': motion.fps, 'width': motion.size[0], 'height': motion.size[1]}
+  if playback is not None:
+    arrays |= _playback_arrays(playback)
+    header['motion'] = {'fps': playback.fps, 'width': playback.size[0], 'height': playback.size[1]}
   return _encode(header, arrays)
 
 
@@ -143,9 +143,9 @@ def _gaussian_arrays(avatar: Avatar) -> dict[str, np.ndarray]:
   }
 
 
-def _motion_arrays(motion: Motion) -> dict[str, np.ndarray]:
+def _playback_arrays(playback: Playback) -> dict[str, np.ndarray]:
   """Codes of each frame (the pose: rotation, neck, jaw, eyes, translation) and cameras."""
-  frames, codes = len(motion.intrinsics), motion.codes
+  frames, codes = len(playback.intrinsics), playback.codes
 
   def every(part: Any) -> np.ndarray:
     return np.broadcast_to(np.asarray(part), (frames, np.shape(part)[-1]))
@@ -154,8 +154,8 @@ def _motion_arrays(motion: Motion) -> dict[str, np.ndarray]:
   return {
     'motion_expression': every(codes.expression).astype('<f4'),
     'motion_pose': np.concatenate([every(part) for part in pose], axis=1).astype('<f4'),
-    'motion_view': motion.world_to_camera.astype('<f4'),
-    'motion_intrinsics': motion.intrinsics.astype('<f4'),
+    'motion_view': playback.world_to_camera.astype('<f4'),
+    'motion_intrinsics': playback.intrinsics.astype('<f4'),
   }
 
 

@@ -10,7 +10,7 @@ from importlib import resources
 from sa0_jax import archive
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.export.settings import ExportSettings
-from sa0_jax.viewer.pack import motion_of, pack_avatar
+from sa0_jax.viewer.pack import pack_avatar, playback_of
 
 # Spark compiles WebAssembly and sorts in a worker whose code it carries along. Nothing outside.
 _POLICY = (
@@ -51,8 +51,8 @@ def export_html(
     OSError: the file cannot be written.
   """
   capture = None if settings is None else settings.motion
-  motion = None if capture is None else motion_of(capture, avatar.head)
-  text = self_contained([avatar.name], [pack_avatar(avatar, motion)])
+  playback = None if capture is None else playback_of(capture, avatar.head)
+  text = self_contained([avatar.name], [pack_avatar(avatar, playback)])
   with archive.atomic_write(path) as file:
     file.write(text.encode())
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture
 from sa0_jax.viewer import page
-from sa0_jax.viewer.pack import motion_of, pack_avatar
+from sa0_jax.viewer.pack import pack_avatar, playback_of
 from sa0_jax.viewer.server import ViewerServer
 
 
@@ -29,6 +29,6 @@ def serve_avatars(
     '/viewer.js': ('text/javascript; charset=utf-8', page.static('viewer.js').encode()),
   }
   for index, avatar in enumerate(avatars):
-    motion = None if capture is None else motion_of(capture, avatar.head)
-    routes[f'/avatar/{index}'] = ('application/octet-stream', pack_avatar(avatar, motion))
+    playback = None if capture is None else playback_of(capture, avatar.head)
+    routes[f'/avatar/{index}'] = ('application/octet-stream', pack_avatar(avatar, playback))
   return ViewerServer(routes, page.served_policy(text), port)

@@ -39,6 +39,20 @@ def test_commands_for_a_cluster(sa0, tmp_path):
   assert sa0(*words, '--commands')[1].startswith('sa0 train --config=ablations:A,tiny')
 
 
+def test_rows_are_changes_of_the_changed_base(sa0, tmp_path):
+  """`--config.phase2.steps` once gave row A, which is Phase 1 alone, a Phase 2."""
+  words = ('ablate', '--workdir', tmp_path, '--base=tiny', '--commands')
+  changes = ('phase2.steps=7', 'phase1.optimizer.rate=1e-3', 'generator.use_residual=true')
+  _, output, _ = sa0(*words, *(f'--config.{change}' for change in changes))
+  lines = {line.split('ablations:')[1].split(',')[0]: line for line in output.splitlines()}
+  assert '--config.phase2.steps=0' in lines['A']
+  assert '--config.phase2.steps=7' in lines['C']
+  assert '--config.generator.use_residual=false' in lines['E']
+  assert '--config.generator.use_residual=true' in lines['G']
+  assert '--config.phase1.optimizer.rate=0.0004' in lines['rate_1e-4']
+  assert '--config.phase1.optimizer.rate=0.001' in lines['cosine']
+
+
 @pytest.mark.parametrize(
   ('words', 'message'),
   [

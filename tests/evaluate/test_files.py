@@ -7,7 +7,6 @@ import pytest
 
 from sa0_jax.evaluate.clips import Clip, clips_of_folder, read_clips
 from sa0_jax.evaluate.coefficients import face_rows, read_table
-from sa0_jax.evaluate.pictures import error_map
 from sa0_jax.evaluate.published import PUBLISHED
 from sa0_jax.evaluate.report import summarize, to_markdown
 from sa0_jax.evaluate.run import PROTOCOLS, EvaluateConfig
@@ -195,13 +194,3 @@ def test_published_tables_are_whole():
     assert all(metric in METRICS for _, metric, _ in table.columns)
     assert all(len(numbers) == len(table.columns) for numbers in table.rows.values())
     assert [*table.rows][-1] == 'SpatialAvatar-0'
-
-
-def test_error_maps_rise_from_black_to_white():
-  target = np.zeros((1, 4, 3), np.uint8)
-  rendered = np.repeat(np.array([[0, 10, 30, 255]], np.uint8)[..., None], 3, axis=2)
-  drawn = error_map(rendered, target)[0].astype(int)
-  assert drawn[0].tolist() == [0, 0, 0]
-  assert drawn[1, 0] > 0 == drawn[1, 1]
-  assert drawn[2, 0] > drawn[1, 0]
-  assert drawn[3].tolist() == [255, 255, 255]

@@ -15,6 +15,7 @@ from sa0_jax.generator.residual import Residual
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.registry import load_head
 from sa0_jax.head.uv_layout import UVLayout
+from sa0_jax.metrics.error_map import error_map
 from sa0_jax.train import pictures
 from sa0_jax.train.objective import Batch, Prediction, Targets
 
@@ -90,12 +91,6 @@ def test_photographs_are_as_they_were_and_absent_ones_dark():
   np.testing.assert_array_equal(made().target[0], 255 * half(1))
 
 
-def test_errors_are_enlarged():
-  error = np.asarray(made().error)[0]
-  assert error[0, 0].tolist() == [102] * 3  # 4 · 0.1 · 255
-  assert error[1:].max() == 0
-
-
 def test_maps_lie_as_the_texture_does():
   color, inside = np.asarray(made().color)[0], valid()
   upper, left = half(0, UV)[..., 0] > 0, half(1, UV)[..., 0] > 0
@@ -137,7 +132,7 @@ def test_a_row_a_person_and_a_column_a_kind():
         made().sources[person, 1],
         made().target[person],
         made().render[person],
-        made().error[person],
+        error_map(np.asarray(made().render[person]), np.asarray(made().target[person])),
       )
     ):
       left = column * (side + gap)

@@ -10,7 +10,7 @@ import pytest
 from sa0_jax.avatar.gaussians import local_attributes
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadArrays, HeadCodes
-from sa0_jax.viewer.pack import ALIGNMENT, MAGIC, motion_of, pack_avatar
+from sa0_jax.viewer.pack import ALIGNMENT, MAGIC, pack_avatar, playback_of
 
 MICROMETRES = 1e-6
 
@@ -33,7 +33,7 @@ def unpack(data: bytes) -> tuple[dict, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope='module')
 def packed(avatar, capture):
-  return unpack(pack_avatar(avatar, motion_of(capture, avatar.head)))
+  return unpack(pack_avatar(avatar, playback_of(capture, avatar.head)))
 
 
 def unpacked_head(header, arrays) -> HeadArrays:
@@ -121,11 +121,11 @@ def test_equal_avatars_give_equal_bytes(avatar):
 def test_a_capture_of_another_head_is_refused(avatar, capture):
   other = dataclasses.replace(capture, head_fingerprint='0' * 16)
   with pytest.raises(ValueError, match='was tracked with head model'):
-    motion_of(other, avatar.head)
+    playback_of(other, avatar.head)
 
 
 def test_codes_shared_by_all_frames_are_given_to_each(avatar, capture):
-  motion = motion_of(capture, avatar.head)
+  motion = playback_of(capture, avatar.head)
   still = HeadCodes.neutral(avatar.head)
   _, arrays = unpack(pack_avatar(avatar, motion._replace(codes=still)))
   assert arrays['motion_pose'].shape == (len(capture), 18)

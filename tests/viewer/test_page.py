@@ -9,7 +9,7 @@ import pytest
 
 from sa0_jax.export.settings import ExportSettings
 from sa0_jax.viewer import page
-from sa0_jax.viewer.pack import motion_of, pack_avatar
+from sa0_jax.viewer.pack import pack_avatar, playback_of
 from sa0_jax.viewer.page import export_html
 from tests.structure.sources import ROOT
 
@@ -51,7 +51,7 @@ def test_export_holds_everything_and_allows_nothing_else(avatar, capture, tmp_pa
   assert "default-src 'none'" in policy[1]
   assert not re.search(r"https?:|\*|'unsafe-|'self'", policy[1].replace("'wasm-unsafe-eval'", ''))
   [data] = re.findall(r'<script type="text/plain" data-avatar>([^<]*)</script>', text)
-  assert base64.b64decode(data) == pack_avatar(avatar, motion_of(capture, avatar.head))
+  assert base64.b64decode(data) == pack_avatar(avatar, playback_of(capture, avatar.head))
   [script] = re.findall(r'<script>(.*?)</script>', text, re.DOTALL)
   assert script == page.static('viewer.js')
   digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
