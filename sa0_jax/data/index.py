@@ -51,6 +51,12 @@ class FrameIndex:
     """Clips with at least one frame."""
     return len(self.clip_start) - 1
 
+  @property
+  def is_multiview(self) -> bool:
+    """Whether several cameras filmed a clip; `sa0 prepare` puts no others beside such."""
+    first = np.repeat(self.view[self.clip_start[:-1]], np.diff(self.clip_start))
+    return bool((self.view != first).any())
+
   def clip_rows(self, clip: int) -> range:
     """Rows of the n-th clip."""
     return range(int(self.clip_start[clip]), int(self.clip_start[clip + 1]))

@@ -2,8 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable
-from pathlib import PurePath
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from sa0_jax.data.config import BUILDERS, DataConfig
+from sa0_jax.data.config import DataConfig
 from sa0_jax.data.pipeline import Process, Run, make_batches
+from sa0_jax.data.prepared import open_prepared
 from sa0_jax.generator.generator import MAX_SOURCES, Generator, RigArrays
 from sa0_jax.metrics.image import psnr
 from sa0_jax.train import parallel
@@ -67,31 +67,25 @@ def held_out(
   found: list[HeldOut] = []
   notes = []
   for folder in dict.fromkeys(config.watch.datasets or learned):
-    kind = _kind(folder)
     data = DataConfig((folder,), split=config.watch.split, sampler=phase.config.data.sampler)
-    run = Run(
-      phase.config.batch_size,
-      config.generator.image_size,
-      config.watch.validation_batches,
-      phase=kind,
-      seed=_SEED,
-    )
     try:
+      multiview = open_prepared(folder, config.watch.split).index.is_multiview
+      run = Run(
+        phase.config.batch_size,
+        config.generator.image_size,
+        config.watch.validation_batches,
+        phase=2 if multiview else 1,  # how frames are drawn
+        seed=_SEED,
+      )
       dataset = make_batches(data, run, process)
     except ValueError as error:
       notes.append(f'not scored: {error}')
       continue
-    base = 'sa0_multiview' if kind == 2 else 'sa0_monocular'
+    base = 'sa0_multiview' if multiview else 'sa0_monocular'
     same = sum(item.name.startswith(base) for item in found)
     name = f'{base}_{same + 1}' if same else base
     found.append(HeldOut(name, functools.partial(iter, dataset)))
   return found, notes
-
-
-def _kind(folder: str) -> Literal[1, 2]:
-  """How frames of a data set are drawn: by the name `sa0 prepare` gave it."""
-  multiview = any(BUILDERS.get(part) == 'multiview' for part in PurePath(folder).parts)
-  return 2 if multiview else 1
 
 
 def make_scorer(

@@ -15,12 +15,15 @@ import numpy as np
 import pytest
 
 from sa0_jax.data.config import BuildConfig, DataConfig
+from sa0_jax.data.pipeline import Process
 from sa0_jax.data.prepared import PreparedData
 from sa0_jax.generator.checkpoint import load_generator
 from sa0_jax.train import loop as loop_lib
 from sa0_jax.train.checkpoint import CheckpointConfig, saved_position
 from sa0_jax.train.config import TrainConfig, WatchConfig
 from sa0_jax.train.loop import Session, train
+from sa0_jax.train.phases import phases
+from sa0_jax.train.validate import held_out
 from sa0_jax.train.weights import find, read_generator
 from tests.data.scenes import prepare, save_captures
 from tests.structure.sources import ROOT
@@ -182,6 +185,18 @@ def test_another_run_is_not_gone_on_with(whole, config):
   other = dataclasses.replace(config, seed=1)
   with pytest.raises(ValueError, match=r'made by another run .*seed: 0 then, 1 now'):
     train(other, whole, Session(say=lambda text: None))
+
+
+def test_a_data_set_is_drawn_as_it_was_filmed_wherever_it_lies(config, datasets, tmp_path):
+  """Folders used to be read by their names: elsewhere, sixteen cameras were scored as a video."""
+  folders = tuple(
+    str(shutil.copytree(one, tmp_path / name / Path(one).name))
+    for one, name in zip(datasets, ('sa0_multiview', 'mine'), strict=True)
+  )
+  watch = dataclasses.replace(config.watch, datasets=folders)
+  sets, notes = held_out(dataclasses.replace(config, watch=watch), phases(config)[0], Process())
+  assert [one.name for one in sets] == ['sa0_monocular', 'sa0_multiview']
+  assert not notes
 
 
 def test_phases_must_share_a_head_model(config, datasets, tmp_path):
