@@ -21,7 +21,7 @@ demo: $(VENV)/.installed  ## a synthetic subject becomes an avatar, in ./demo
 
 test: $(VENV)/.installed-dev  ## the suite
 	$(BIN)/python -m tests.machine_code
-	$(PYTEST) -n $(WORKERS) -m "$(DEFAULT)"
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "$(DEFAULT)"
 
 test-slow: $(VENV)/.installed-dev  ## tests that take minutes
 	$(PYTEST) -m "slow and not aot"

@@ -17,6 +17,7 @@ from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.capture import Capture
 from sa0_jax.capture.frames import FrameArrays, load_frames
 from sa0_jax.capture.initialize import initialize_avatar
+from sa0_jax.geometry.rotations import normalize_quaternion
 from sa0_jax.head.model import HeadModel
 from sa0_jax.head.registry import load_head
 from sa0_jax.processes import peak_memory
@@ -196,6 +197,8 @@ def _prepare(
     frames.append(load_frames(capture, head, config.resolution))
     if avatar is None:
       avatar = initialize_avatar(capture, head, config.uv_size, division.train, config.seed)
+    else:
+      avatar = _of_unit_rotations(avatar)
     started.append(avatar)
     divisions.append(division)
   layouts = {a.layout.resolution for a in started}
@@ -218,6 +221,14 @@ def _prepare(
   )
   binding = Binding(jnp.asarray(head.faces), started[0].layout.face)
   return _Run(started, frames, divisions, binding, subjects, config)
+
+
+def _of_unit_rotations(avatar: Avatar) -> Avatar:
+  """The same with unit quaternions: Adam's steps have a length, and turn longer ones by less."""
+  rotation = normalize_quaternion(avatar.gaussians.rotation)
+  return dataclasses.replace(
+    avatar, gaussians=dataclasses.replace(avatar.gaussians, rotation=rotation)
+  )
 
 
 def _common_head(avatars: Sequence[Avatar | None], captures: Sequence[Capture]) -> HeadModel:

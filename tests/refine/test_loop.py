@@ -55,6 +55,17 @@ def test_from_scratch_two_runs_give_the_same_bytes(tmp_path):
   np.testing.assert_array_equal(first.shape, small_capture().codes.shape)
 
 
+def test_the_length_of_the_first_quaternions_changes_nothing():
+  """Those of networks are three times as long as one, and were turned a third as fast."""
+  start = start_avatar()
+  gaussians = start.gaussians
+  longer = dataclasses.replace(gaussians, rotation=4.0 * gaussians.rotation)  # exact
+  got = refine(dataclasses.replace(start, gaussians=longer), small_capture(), CONFIG)
+  rotation = plain().avatar.gaussians.rotation
+  assert np.abs(rotation - gaussians.rotation).max() > 1e-3
+  np.testing.assert_array_equal(got.gaussians.rotation, rotation)
+
+
 def test_another_seed_gives_another_avatar(tmp_path):
   other = run(dataclasses.replace(CONFIG, seed=1))
   assert saved(other.avatar, tmp_path) != saved(plain().avatar, tmp_path)
