@@ -16,6 +16,7 @@ if TYPE_CHECKING:
   from sa0_jax.evaluate.ablation import Ablation
   from sa0_jax.evaluate.synth import Synth
   from sa0_jax.refine.config import RefineConfig
+  from sa0_jax.train.config import TrainConfig
 
 _BASES = ('paper', 'small', 'tiny', 'debug')
 _PAPER_STEPS = 10_000  # of a refinement

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from flax import nnx
 
 from sa0_jax import archive
 from sa0_jax.generator.generator import Generator, GeneratorConfig, abstract_generator
+from sa0_jax.settings import dataclass_of
 
 FORMAT = 'sa0-generator'
 VERSION = 1
@@ -104,7 +103,7 @@ def _read_config(text: np.ndarray | None, path: str) -> GeneratorConfig:
     raise ValueError(f'{path}: no configuration in the file')
   try:
     table = json.loads(str(text))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f'{path}: not a configuration of this version ({error})') from None
   return config_of(table, path)
 
@@ -119,20 +118,6 @@ def config_of(table: Any, source: str) -> GeneratorConfig:
     ValueError: it is none of this version; the message begins with `source`.
   """
   try:
-    return _build(GeneratorConfig, table)
-  except (ValueError, TypeError) as error:
+    return dataclass_of(GeneratorConfig, table)
+  except ValueError as error:
     raise ValueError(f'{source}: not a configuration of this version ({error})') from None
-
-
-def _build(kind: Any, value: Any) -> Any:
-  """A dataclass from dictionaries, lists and scalars; lists become tuples."""
-  if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-    fields = typing.get_type_hints(kind)
-    if not isinstance(value, dict) or not value.keys() <= fields.keys():
-      raise ValueError(f'{kind.__name__} has fields {sorted(fields)}')
-    return kind(**{name: _build(fields[name], entry) for name, entry in value.items()})
-  if isinstance(value, list):
-    return tuple(_build(None, entry) for entry in value)
-  if not isinstance(value, bool | int | float | str | types.NoneType):
-    raise ValueError(f'a value of type {type(value).__name__}')
-  return value

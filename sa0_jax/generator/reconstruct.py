@@ -81,7 +81,7 @@ def _blank(head: HeadModel, size: int, count: int) -> Capture:
   codes = jax.tree.map(np.asarray, HeadCodes.neutral(head, (count,)))
   front = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
   front[2, 3] = 1.0
-  intrinsics = np.float32([2 * size, 2 * size, size / 2, size / 2])
+  intrinsics = np.array([2 * size, 2 * size, size / 2, size / 2], np.float32)
   return Capture(
     'blank',
     head.name,

@@ -170,6 +170,11 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     np.testing.assert_array_equal(a, b)
 
 
+def changed(arrays, **values) -> np.ndarray:
+  """The configuration of a generator's file with other values."""
+  return np.array(json.dumps({**json.loads(str(arrays['config'])), **values}))
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
@@ -184,6 +189,9 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path):
     (lambda a: a.update({'config': np.array('{}')}), r'\[8\], expected'),
     (lambda a: a.update({'format': np.array(['sa0-generator', '9'])}), 'version 9'),
     (lambda a: a.update({'format': np.array(['x', '1'])}), 'not a generator file'),
+    (lambda a: a.update({'config': changed(a, uv_size='64')}), "uv_size = '64': expected int"),
+    (lambda a: a.update({'config': changed(a, pool='max')}), "pool = 'max': expected one of"),
+    (lambda a: a.update({'config': np.array(99_999 * '[')}), 'not a configuration'),
     (
       lambda a: a.update({'parameters/dpt/out/bias': np.full(6, np.nan, 'f')}),
       'not finite',

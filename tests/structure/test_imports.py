@@ -24,6 +24,7 @@ LAYERS = (
     'processes',
     'protobuf',
     'safetensors',
+    'settings',
     'video',
   },
   {'losses'},
