@@ -84,7 +84,7 @@ def _read(path: Path, modified: int, size: int) -> Table:
     ]
     if not all(isinstance(size, int) and size in (4, 8, 16, 32) for size in sizes):
       raise ValueError('a tile size is not 4, 8, 16 or 32')
-  except (ValueError, AttributeError) as error:
+  except (ValueError, AttributeError, RecursionError) as error:
     raise ValueError(f'{path}: not a table of tile sizes ({error}); {hint}') from None
   return table
 

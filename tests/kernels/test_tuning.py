@@ -53,7 +53,16 @@ def test_what_is_saved_is_found_by_device_and_channels(table):
 
 
 @pytest.mark.parametrize(
-  'text', ['', '{', '[1]', '{"cpu": 3}', '{"cpu": {"xla": {"few": 7}}}', '{"cpu": {"xla": 8}}']
+  'text',
+  [
+    '',
+    '{',
+    '[1]',
+    '{"cpu": 3}',
+    '{"cpu": {"xla": {"few": 7}}}',
+    '{"cpu": {"xla": 8}}',
+    pytest.param(99_999 * '[', id='deep'),
+  ],
 )
 def test_a_damaged_file_is_one_clear_line(table, text):
   table.parent.mkdir()
