@@ -100,6 +100,7 @@ TABLE = {
   'evaluate --captures captures --generator generator.npz --out scores --save-frames': SCORE,
   'evaluate --captures captures --generator generator.npz --out scores --save-frames '
   '--coefficients coefficients': SCORE,
+  'evaluate --captures captures --generator generator.npz --out scores --track': MEDIAPIPE,
   'ablate --workdir ablations': '',
   'ablate --base tiny --synth synth --run A,B,C,D --seeds 0,1,2 --refine-steps 1000 '
   '--workdir ablations': '--base debug --seeds 0 --refine-steps 4',

@@ -115,6 +115,13 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     help='outputs of face networks run elsewhere, for CSIM, AED, APD and AKD',
   )
 
+  parser.add_argument(
+    '--track',
+    action='store_true',
+    help='track what is rendered and filmed (MediaPipe, installed when first used): our own '
+    'distances of expression, pose and landmarks',
+  )
+
 
 def _which(text: str) -> int | str:
   """A checkpoint (an argparse type)."""
@@ -128,6 +135,7 @@ def _which(text: str) -> int | str:
 def run(args: argparse.Namespace) -> int:
   """Runs `sa0 evaluate`; errors are raised as ValueError, OSError or ImportError."""
   from sa0_jax import archive
+  from sa0_jax.evaluate import tracked
   from sa0_jax.evaluate.clips import clips_of_folder, read_clips
   from sa0_jax.evaluate.coefficients import check_given_once
   from sa0_jax.evaluate.faces import load_face_networks
@@ -153,7 +161,9 @@ def run(args: argparse.Namespace) -> int:
   if args.coefficients is not None:
     check_given_once(args.coefficients, [clip.name for clip in clips], measured)
   model = _model(args)
-  work = Work(args.captures, clips, args.out, weights, described, networks)
+  if args.track:
+    measured = {**measured, **dict.fromkeys(tracked.METRICS, tracked.SOURCE)}
+  work = Work(args.captures, clips, args.out, weights, described, networks, args.track)
   with ProgressLine('evaluate') as line:
     try:
       results = evaluate(model, work, config, line.count)

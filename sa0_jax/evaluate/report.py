@@ -16,7 +16,7 @@ _MISSING = '–'
 def summarize(
   results: Sequence[dict[str, Any]], config: EvaluateConfig, sources: dict[str, str]
 ) -> dict[str, Any]:
-  """Means of every metric that each frame has.
+  """Means of every metric, over the frames that have it: trackers miss faces.
 
   Args:
     results: of the clips, `frames` with a number for each metric.
@@ -28,10 +28,11 @@ def summarize(
     clip.
   """
   rows = [row for result in results for row in result['frames']]
-  names = [name for name in METRICS if rows and all(name in row for row in rows)]
+  counts = {name: sum(name in row for row in rows) for name in METRICS}
+  names = [name for name, count in counts.items() if count]
   clips = []
   for result in results:
-    means = {name: _mean([row[name] for row in result['frames']]) for name in names}
+    means = {name: _mean_of(result['frames'], name) for name in names}
     clips.append(
       {
         'clip': result['clip'],
@@ -42,7 +43,10 @@ def summarize(
       }
     )
   specs = [
-    MetricSpec(METRICS[n], config.resolution, config.background, sources.get(n, '')).to_json()
+    {
+      **MetricSpec(METRICS[n], config.resolution, config.background, sources.get(n, '')).to_json(),
+      'num_frames': counts[n],
+    }
     for n in names
   ]
   return {
@@ -52,14 +56,16 @@ def summarize(
     'num_clips': len(results),
     'num_frames': len(rows),
     'metrics': specs,
-    'mean_of_frames': {name: _mean([row[name] for row in rows]) for name in names},
-    'mean_of_clips': {name: _mean([clip[name] for clip in clips]) for name in names},
+    'mean_of_frames': {name: _mean_of(rows, name) for name in names},
+    'mean_of_clips': {name: _mean_of(clips, name) for name in names},
     'clips': clips,
   }
 
 
-def _mean(values: Sequence[float]) -> float:
-  return float(np.mean(np.asarray(values, np.float64)))
+def _mean_of(rows: Sequence[dict[str, Any]], name: str) -> float | None:
+  """Mean of a metric over the rows that have it; None where none has."""
+  values = [row[name] for row in rows if row.get(name) is not None]
+  return float(np.mean(np.asarray(values, np.float64))) if values else None
 
 
 def to_markdown(report: dict[str, Any], beside: str | None = None) -> str:
@@ -92,7 +98,7 @@ def to_markdown(report: dict[str, Any], beside: str | None = None) -> str:
     for label, key in (('mean of frames', 'mean_of_frames'), ('mean of clips', 'mean_of_clips')):
       rows.append([f'**{label}**', '', '', *_numbers(report[key], names)])
     lines += ['', *_table(titles, rows)]
-  lines += ['', *(_explain(metric) for metric in report['metrics'])]
+  lines += ['', *(_explain(metric, report['num_frames']) for metric in report['metrics'])]
   return '\n'.join(lines).rstrip() + '\n'
 
 
@@ -135,13 +141,17 @@ def _title(metric: dict[str, Any]) -> str:
 
 
 def _numbers(means: dict[str, Any], names: Sequence[str]) -> list[str]:
-  return [f'{means[name]:.{METRICS[name].digits}f}' for name in names]
+  return [
+    _MISSING if means[name] is None else f'{means[name]:.{METRICS[name].digits}f}' for name in names
+  ]
 
 
-def _explain(metric: dict[str, Any]) -> str:
+def _explain(metric: dict[str, Any], num_frames: int) -> str:
+  found = metric['num_frames']
+  some = '' if found == num_frames else f', of the {found} of {num_frames} frames that have it'
   unit = f', {metric["unit"]}' if metric['unit'] else ''
   source = f' ({metric["source"]})' if metric['source'] else ''
-  return f'- `{metric["name"]}`: {metric["variant"]}{unit}{source}'
+  return f'- `{metric["name"]}`: {metric["variant"]}{unit}{source}{some}'
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

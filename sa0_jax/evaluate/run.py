@@ -26,11 +26,13 @@ from sa0_jax.capture import image_files
 from sa0_jax.capture.capture import Capture, load_capture
 from sa0_jax.capture.frames import load_frames
 from sa0_jax.capture.splits import Split
+from sa0_jax.evaluate import tracked
 from sa0_jax.evaluate.clips import Clip
 from sa0_jax.evaluate.faces import ClipFaces, FaceNetworks, Seen, face_points
 from sa0_jax.evaluate.models import Model, Prepared, file_digest
 from sa0_jax.evaluate.pictures import comparison_row, grid
 from sa0_jax.evaluate.scoring import Scorer, make_shot, pixel_metrics
+from sa0_jax.evaluate.tracked import ClipTracks
 from sa0_jax.losses.lpips import Lpips
 from sa0_jax.losses.photometric import composite
 from sa0_jax.refine.preview import to_bytes
@@ -159,6 +161,7 @@ class Work:
     perceptual: LPIPS weights by network, 'alex' or 'vgg'.
     perceptual_source: what these weights are, for the record.
     faces: networks for CSIM, AED and APD; None measures none of them.
+    track: track what was rendered and filmed for `tracked.METRICS`.
   """
 
   captures: Path
@@ -167,6 +170,7 @@ class Work:
   perceptual: Mapping[str, Lpips] = dataclasses.field(default_factory=dict)
   perceptual_source: str = ''
   faces: FaceNetworks | None = None
+  track: bool = False
 
 
 def evaluate(
@@ -223,7 +227,7 @@ def _clip(
 ) -> Iterator[dict[str, Any]]:
   """Rows of one clip, one a frame; its picture is written after the last.
 
-  Numbers of face networks come in batches: rows are whole once all have been taken.
+  Numbers of faces come in batches: rows are whole once all have been taken.
   """
   prepared, out = model.prepare(task.name, task.identity, task.sources), work.out
   person = scorer.place(prepared.person)
@@ -235,6 +239,7 @@ def _clip(
   codes = dataclasses.replace(task.driver.codes, shape=np.asarray(prepared.shape, np.float32))
   driver = dataclasses.replace(task.driver, codes=codes)
   watch = None if work.faces is None else _Faces(work.faces, task, prepared, driver, config)
+  tracks = _tracks(task, prepared, config) if work.track else None
   for begin in range(0, len(task.targets), scorer.batch):
     positions = task.targets[begin : begin + scorer.batch]
     selected = driver.select(positions)
@@ -251,9 +256,12 @@ def _clip(
       row = {'frame': position, 'id': int(task.driver.ids[position]), **values}
       if watch is not None:
         watch.add(begin + at, row, pair)
+      if tracks is not None:
+        tracks.add(row, *pair)
       yield row
-  if watch is not None:
-    watch.finish()
+  for faces in (watch, tracks):
+    if faces is not None:
+      faces.finish()
   place = out / 'pictures'
   place.mkdir(parents=True, exist_ok=True)
   image_files.write(place / f'{task.name}.png', grid(pictures))
@@ -297,6 +305,14 @@ class _Faces:
     self._measured.finish()
 
 
+def _tracks(task: Task, prepared: Prepared, config: EvaluateConfig) -> ClipTracks:
+  """Tracks of one clip's frames."""
+  size = (config.resolution, config.resolution)
+  camera = task.driver.frame_camera(np.asarray(task.targets)).resized(*size)
+  shapes = (np.asarray(shape) for shape in (prepared.shape, task.driver.codes.shape))
+  return ClipTracks(prepared.head, camera, *shapes)
+
+
 def _save_frame(out: Path, kind: str, name: str, position: int, picture: np.ndarray) -> None:
   place = out / 'frames' / kind / name
   place.mkdir(parents=True, exist_ok=True)
@@ -332,6 +348,8 @@ def _key(
   }
   if work.faces is not None:  # else results of before these networks stay valid
     described['faces'] = work.faces.digests
+  if work.track:
+    described['tracked'] = tracked.identity()
   return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 

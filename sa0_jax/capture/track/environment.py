@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sa0_jax.cache import cache_home
 
-_PACKAGE = 'mediapipe==0.10.21'
+PACKAGE = 'mediapipe==0.10.21'
 _PYTHONS = ('python3.11', 'python3.12', 'python3.10', 'python3.9', 'python3')
 _SUPPORTED = ((3, 9), (3, 12))
 
@@ -29,7 +29,7 @@ def landmark_python() -> Path:
   if python.is_file():
     return python
   print(
-    f'track: installing {_PACKAGE} into {folder} (once, about 1 GB)', file=sys.stderr, flush=True
+    f'track: installing {PACKAGE} into {folder} (once, about 1 GB)', file=sys.stderr, flush=True
   )
   temporary = folder.with_name(f'.{folder.name}.{os.getpid()}')
   shutil.rmtree(temporary, ignore_errors=True)
@@ -37,7 +37,7 @@ def landmark_python() -> Path:
   try:
     _run([_suitable_python(), '-m', 'venv', str(temporary)])
     pip = [str(temporary / 'bin' / 'python'), '-m', 'pip', 'install', '--quiet']
-    _run([*pip, '--disable-pip-version-check', _PACKAGE])
+    _run([*pip, '--disable-pip-version-check', PACKAGE])
     # Virtual environments run from where they are: only `bin/python` is used, which finds its
     # packages relative to itself.
     os.rename(temporary, folder)
@@ -63,7 +63,7 @@ def _suitable_python() -> str:
       if _SUPPORTED[0] <= version <= _SUPPORTED[1]:
         return path
   raise RuntimeError(
-    f'track: {_PACKAGE} needs a Python from 3.9 to 3.12 on the PATH; install one, or pass '
+    f'track: {PACKAGE} needs a Python from 3.9 to 3.12 on the PATH; install one, or pass '
     'what it would see, made elsewhere: --landmarks FILE.npz and --mattes PATH'
   )
 

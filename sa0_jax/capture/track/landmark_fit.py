@@ -252,13 +252,13 @@ def _optimize(
   parameters: FitParameters,
   arrays: LandmarkArrays,
   data: tuple[Array, Array, Array],
-  seen: Array,
+  free: dict[str, Array],
   *,
   config: FitConfig,
   size: tuple[int, int],
 ) -> tuple[FitParameters, Array]:
   focal_rate = _FOCAL_RATE if config.focal_spread else 0.0
-  rates = {**_RATES, 'expression': _RATES['expression'] * seen}
+  rates = {name: rate * free.get(name, 1.0) for name, rate in _RATES.items()}
   schedule = optax.cosine_decay_schedule(1.0, config.steps, alpha=0.02)
   adam = optax.scale_by_adam()
 
@@ -285,6 +285,7 @@ def fit_landmarks(
   landmarks: Float[np.ndarray, 't 478 3'],
   size: tuple[int, int],
   config: FitConfig | None = None,
+  shape: Float[ArrayLike, ' s'] | None = None,
 ) -> tuple[FitParameters, float]:
   """Fits codes and focal length to the landmarks of consecutive frames.
 
@@ -294,18 +295,25 @@ def fit_landmarks(
     landmarks: [t, 478, 3] finite detections, pixels.
     size: image width and height.
     config: settings.
+    shape: identity code where it is known: it is kept; None fits one.
 
   Returns:
     The parameters, and the mean landmark error in px at 512.
   """
   config = config or FitConfig()
   parameters = initial_parameters(head, targets, landmarks, size, config)
+  if shape is not None:
+    codes = dataclasses.replace(parameters.codes, shape=jnp.asarray(shape, jnp.float32))
+    parameters = dataclasses.replace(parameters, codes=codes)
   arrays = LandmarkArrays.from_head(head, targets.embedding)
   data = (
     jnp.asarray(landmarks[:, targets.columns, :2]),
     jnp.asarray(targets.weights, jnp.float32),
     jnp.asarray(expression_is_named(head)),
   )
-  seen = jnp.asarray(expression_is_seen(head))
-  parameters, error = _optimize(parameters, arrays, data, seen, config=config, size=size)
+  free = {
+    'expression': jnp.asarray(expression_is_seen(head), jnp.float32),
+    'shape': jnp.float32(shape is None),
+  }
+  parameters, error = _optimize(parameters, arrays, data, free, config=config, size=size)
   return parameters, float(error)
