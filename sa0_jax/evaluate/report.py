@@ -7,6 +7,7 @@ import numpy as np
 
 from sa0_jax.evaluate.published import PUBLISHED, PublishedTable
 from sa0_jax.evaluate.run import EvaluateConfig
+from sa0_jax.evaluate.tracked import METRICS as TRACKED
 from sa0_jax.metrics.spec import METRICS, MetricSpec
 
 _OURS = 'this run'
@@ -16,7 +17,7 @@ _MISSING = '–'
 def summarize(
   results: Sequence[dict[str, Any]], config: EvaluateConfig, sources: dict[str, str]
 ) -> dict[str, Any]:
-  """Means of every metric, over the frames that have it: trackers miss faces.
+  """Means of every metric that each frame has; of what is tracked, over frames with a face.
 
   Args:
     results: of the clips, `frames` with a number for each metric.
@@ -29,7 +30,7 @@ def summarize(
   """
   rows = [row for result in results for row in result['frames']]
   counts = {name: sum(name in row for row in rows) for name in METRICS}
-  names = [name for name, count in counts.items() if count]
+  names = [n for n, count in counts.items() if count and (count == len(rows) or n in TRACKED)]
   clips = []
   for result in results:
     means = {name: _mean_of(result['frames'], name) for name in names}

@@ -145,7 +145,8 @@ class ClipTracks:
       'flame_expression_l1': faces.flame_expression_l1(*expressions),
       'flame_pose_l1': faces.flame_pose_l1(*map(_rotations, fits)),
     }
-    if np.array_equal(*(side.shape for side in self._sides)):
+    rendered, filmed = self._sides
+    if np.array_equal(rendered.shape, filmed.shape):
       columns['landmark_px'] = faces.landmark_px(*(self._projected(fit, size) for fit in fits))
     return columns
 

@@ -162,6 +162,18 @@ def test_a_metric_that_a_frame_lacks_has_no_mean():
   assert set(summarize(some, EvaluateConfig(), {})['mean_of_frames']) == {'psnr'}
 
 
+def test_what_is_tracked_is_of_the_frames_that_show_a_face():
+  some = results()
+  some[0]['frames'][1]['landmark_px'] = 2.0
+  report = summarize(some, EvaluateConfig(), {})
+  assert report['mean_of_frames']['landmark_px'] == report['mean_of_clips']['landmark_px'] == 2.0
+  assert [clip['landmark_px'] for clip in report['clips']] == [2.0, None]
+  assert [metric['num_frames'] for metric in report['metrics']] == [4, 4, 1]
+  page = to_markdown(report)
+  assert '| b | x | 1 | 30.00 | 0.900 | – |' in page
+  assert page.rstrip().endswith('px, of the 1 of 4 frames that have it')
+
+
 def test_the_page_stands_beside_the_papers_rows():
   page = to_markdown(summarize(results(), EvaluateConfig(), {}), 'vfhq-self')
   assert '|  | PSNR | SSIM | LPIPS | CSIM | AED | APD | AKD |' in page
