@@ -34,6 +34,7 @@ from sa0_jax.generator.decoder import (
 )
 from sa0_jax.generator.dpt import DptConfig, DptHead
 from sa0_jax.generator.hair_shell import HairShell, measure, raised, rest_on_shell
+from sa0_jax.generator.lids import Lids, folded_away
 from sa0_jax.generator.pool import AttentionPool, AttentionPoolConfig, mean_pool
 from sa0_jax.generator.residual import Residual, ResidualConfig, ResidualHead
 from sa0_jax.generator.style_unet import StyleUNet, StyleUNetConfig
@@ -149,12 +150,14 @@ class RigArrays(NamedTuple):
     rest: where Gaussians lie by default.
     faces: [f, 3] triangles of the mesh.
     shell: for measuring hair, where the configuration asks for it.
+    lids: whose colours open eyes hide, with `visibility`; None where the head has no such names.
   """
 
   uv: UVArrays
   rest: RestGaussians
   faces: Int[Array, 'f 3']
   shell: HairShell | None = None
+  lids: Lids | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -193,7 +196,8 @@ class Rig:
       coarser = uv_size / config.uv_size
       rest = rest._replace(coarser=jnp.full(layout.n, coarser, rest.log_scale.dtype))
     shell = HairShell.from_head(head, layout) if config.hair_shell else None
-    return cls(head, RigArrays(uv, rest, jnp.asarray(head.faces), shell))
+    lids = Lids.from_head(head, layout) if config.visibility else None
+    return cls(head, RigArrays(uv, rest, jnp.asarray(head.faces), shell, lids))
 
 
 class Sources(NamedTuple):
@@ -303,10 +307,12 @@ class Generator(nnx.Module):
     with jax.named_scope('warp'):
       maps = SourceMaps(dense, flat.image.astype(dense.dtype))
       both = self._warp(maps, flat, network, sources.mask)
-      if network is uv and flat.colors is None:
+      if network is uv and flat.colors is None and rig.lids is None:
         own = both
       else:
-        own = self._warp(SourceMaps(colors[..., :0], colors), flat, uv, sources.mask)
+        # Of the colours alone: the network learns by itself what it makes of folded skin.
+        hidden = None if rig.lids is None else _folded(flat, rig.lids)
+        own = self._warp(SourceMaps(colors[..., :0], colors), flat, uv, sources.mask, hidden)
     cls = seen.cls.reshape(batch, count, -1)
     channels = [both.features, both.rgb]
     if both.seen is not None:
@@ -321,7 +327,12 @@ class Generator(nnx.Module):
     return Identity(features, uv.layout.from_image(rgb), rest)
 
   def _warp(
-    self, maps: SourceMaps, flat: Sources, uv: UVArrays, mask: Bool[Array, 'b k']
+    self,
+    maps: SourceMaps,
+    flat: Sources,
+    uv: UVArrays,
+    mask: Bool[Array, 'b k'],
+    hidden: Bool[Array, 'bk n'] | None = None,
   ) -> '_Warped':
     """Sources on a UV image, weighed by who sees what where the configuration asks for it."""
     test = VisibilityConfig() if self.config.visibility else None
@@ -332,6 +343,8 @@ class Generator(nnx.Module):
     visibility = warped.visibility
     if flat.matte is not None:
       visibility = visibility * _within(flat, flat.matte, uv)
+    if hidden is not None:
+      visibility = visibility * uv.layout.to_image((~hidden[..., None]).astype(jnp.float32))[..., 0]
     seen = visibility.reshape(*mask.shape, *visibility.shape[1:])
     share = visible_share(seen, mask)[..., None]
     return _Warped(
@@ -415,6 +428,11 @@ def _within(flat: Sources, mattes: UInt8[Array, 'k h w'], uv: UVArrays) -> Float
 
   inside = jax.vmap(one)(flat.vertices, flat.camera, mattes)
   return uv.layout.to_image(jax.lax.stop_gradient(inside).astype(jnp.float32))[..., 0]
+
+
+def _folded(flat: Sources, lids: Lids) -> Bool[Array, 'k n']:
+  """Which texels each source has folded away."""
+  return jax.vmap(functools.partial(folded_away, lids))(flat.vertices)
 
 
 def _on_shell(
