@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from sa0_kernels import pytree
 
-from sa0_jax.head.lbs import pose_head
-from sa0_jax.head.model import HeadCodes, HeadModel
+from sa0_jax.head.model import HeadModel
 from sa0_jax.head.uv_layout import UVLayout
 
 _CLOSES = ('eyeBlinkLeft', 'eyeBlinkRight')  # ARKit's names
@@ -44,19 +43,15 @@ class Lids:
     names = list(head.expression_names)
     if not set(_CLOSES) <= set(names):
       return None
-    with jax.ensure_compile_time_eval():
-      neutral = HeadCodes.neutral(head, (3,))
-      one_each = np.zeros((3, head.num_expression), np.float32)
-      one_each[[1, 2], [names.index(name) for name in _CLOSES]] = 1.0
-      codes = dataclasses.replace(neutral, expression=jnp.asarray(one_each))
-      posed = np.asarray(pose_head(head, codes), np.float64)
-    template, moved = posed[0], posed[1:] - posed[0]
+    template = np.asarray(head.v_template, np.float64)
+    rows = np.asarray(head.arrays.motion_basis)[[names.index(name) for name in _CLOSES]]
+    moved = rows.reshape(2, 3, -1).swapaxes(1, 2)
     distance = np.linalg.norm(moved, axis=-1)
     upper = distance.argmax(axis=1)
     lower = []
-    for still, closed in zip(distance < _MOVES, posed[[1, 2], upper], strict=True):
-      away = np.linalg.norm(template - closed, axis=-1)
-      lower.append(int(np.where(still, away, np.inf).argmin()))
+    for side, margin in enumerate(upper):
+      away = np.linalg.norm(template - (template[margin] + moved[side, margin]), axis=-1)
+      lower.append(int(np.where(distance[side] < _MOVES, away, np.inf).argmin()))
     corners = np.asarray(head.faces)[np.asarray(layout.face)]
     at_texels = np.sum(distance[:, corners] * np.asarray(layout.barycentric), axis=-1)
     eye = np.where(at_texels.max(axis=0) > _MOVES, at_texels.argmax(axis=0), 2)
