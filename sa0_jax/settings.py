@@ -28,7 +28,18 @@ def dataclass_of(cls: type[_T], values: Any, path: str = '') -> _T:
     ValueError: an unknown name, a wrong type or length, a number that is not finite, an absent
       field without default, or a value the dataclass itself refuses.
   """
-  return _build(cls, values, path)
+  if not isinstance(values, Mapping):
+    raise _wrong(path, values, f'a group of {", ".join(hints_of(cls))}')
+  hints = hints_of(cls)
+  prefix = f'{path}.' if path else ''
+  fields = {
+    name: _convert(hints[check_known(cls, name, path)], value, prefix + name)
+    for name, value in values.items()
+  }
+  try:
+    return cls(**fields)
+  except TypeError as error:  # a field without default is absent
+    raise ValueError(f'config: {path or cls.__name__}: {error}') from error
 
 
 def hints_of(cls: Any) -> dict[str, Any]:
@@ -54,26 +65,10 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
   return f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(candidates)}'
 
 
-def _build(cls: Any, config: Any, path: str) -> Any:
-  """A dataclass from a mapping."""
-  if not isinstance(config, Mapping):
-    raise _wrong(path, config, f'a group of {", ".join(hints_of(cls))}')
-  hints = hints_of(cls)
-  prefix = f'{path}.' if path else ''
-  values = {
-    name: _convert(hints[check_known(cls, name, path)], value, prefix + name)
-    for name, value in config.items()
-  }
-  try:
-    return cls(**values)
-  except TypeError as error:  # a field without default is absent
-    raise ValueError(f'config: {path or cls.__name__}: {error}') from error
-
-
 def _convert(hint: Any, value: Any, path: str) -> Any:
   """The value, as the annotation has it."""
-  if dataclasses.is_dataclass(hint):
-    return _build(hint, value, path)
+  if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+    return dataclass_of(hint, value, path)
   inner, optional = _optional(hint)
   if value is None and optional:
     return None
@@ -125,6 +120,13 @@ def parse_text(hint: Any, text: str, path: str) -> Any:
   except ValueError as error:
     raise _wrong(path, text, _describe(hint)) from error
   return _convert(hint, value, path)
+
+
+def text_of(value: Any) -> str:
+  """What `parse_text` reads as this value."""
+  if isinstance(value, tuple):
+    return ','.join(map(text_of, value))
+  return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _optional(hint: Any) -> tuple[Any, bool]:

@@ -16,6 +16,7 @@ from sa0_jax.config import (
   with_overrides,
 )
 from sa0_jax.refine.config import AntiSpike, LearningRates, RefineConfig
+from sa0_jax.settings import parse_text, text_of
 from sa0_jax.train.config import TrainConfig
 
 
@@ -149,6 +150,23 @@ def test_overrides_are_read_by_type():
   )
   expected = _Outer(10_000, '7', True, 2.0, (1.0, 0.0, 0.25), 2, _Inner(1e-3, (4, 5, 6)))
   assert from_config_dict(_Outer, config) == expected
+
+
+@pytest.mark.parametrize(
+  ('hint', 'value'),
+  [
+    (bool, True),
+    (int, -3),
+    (float, 2.5e-4),
+    (str, 'data/x'),
+    (tuple[float, float], (0.5, 1.0)),
+    (tuple[str, ...], ()),
+    (int | None, None),
+    (Literal['mean', 'attention'], 'mean'),
+  ],
+)
+def test_a_value_is_read_as_it_is_written(hint, value):
+  assert parse_text(hint, text_of(value), 'x') == value
 
 
 def test_overrides_can_set_and_clear_optional_values():

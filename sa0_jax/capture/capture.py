@@ -162,6 +162,14 @@ class Frame:
     return self.pixels.matte.astype(np.float32) / 255.0
 
 
+def head_rotations(codes: HeadCodes) -> Any:
+  """How a head stands with codes of [t] frames, neck included; SciPy's `Rotation`."""
+  from scipy.spatial.transform import Rotation  # here: it takes long to import
+
+  root, neck = (Rotation.from_rotvec(np.asarray(x)) for x in (codes.rotation, codes.neck))
+  return root * neck
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Capture:
   """One subject's tracked frames.
@@ -226,9 +234,7 @@ class Capture:
 
   def head_rotations(self) -> Any:
     """How the head stands in the world in each frame, neck included; SciPy's `Rotation`."""
-    from scipy.spatial.transform import Rotation  # here: it takes long to import
-
-    return Rotation.from_rotvec(self.codes.rotation) * Rotation.from_rotvec(self.codes.neck)
+    return head_rotations(self.codes)
 
   def select(self, positions: Sequence[int] | np.ndarray) -> 'Capture':
     """The capture of some of the frames, in the given order; its split follows."""

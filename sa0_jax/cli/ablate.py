@@ -16,7 +16,6 @@ if TYPE_CHECKING:
   from sa0_jax.evaluate.ablation import Ablation
   from sa0_jax.evaluate.synth import Synth
   from sa0_jax.refine.config import RefineConfig
-  from sa0_jax.train.config import TrainConfig
 
 _BASES = ('paper', 'small', 'tiny', 'debug')
 _PAPER_STEPS = 10_000  # of a refinement
@@ -150,14 +149,6 @@ def _ablation(args: argparse.Namespace) -> 'Ablation':
   )
 
 
-def _value(config: 'TrainConfig', path: str) -> str:
-  """A value of a row as it is written on a command line: what the row changes goes before."""
-  value = functools.reduce(getattr, path.split('.'), config)
-  if isinstance(value, tuple):
-    return ','.join(map(str, value))
-  return str(value).lower() if value is None or isinstance(value, bool) else str(value)
-
-
 def _shortened(settings: 'RefineConfig', steps: int) -> 'RefineConfig':
   """A refinement of so many steps, its phases in proportion."""
   start = round(settings.anti_spike.start * steps / settings.steps)
@@ -202,6 +193,7 @@ def _make_synth(args: argparse.Namespace) -> 'Synth':
 def _commands(ablation: 'Ablation', args: argparse.Namespace) -> list[str]:
   """What trains each row and seed elsewhere, those first that others begin with."""
   from sa0_jax.evaluate.ablation import order
+  from sa0_jax.settings import text_of
 
   wanted = [n for n in order(ablation, list(ablation.names())) if n in ablation.rows]
   lines = []
@@ -210,21 +202,14 @@ def _commands(ablation: 'Ablation', args: argparse.Namespace) -> list[str]:
       name = next(n for n in wanted if ablation.folder(n, seed) == folder)
       config = ablation.config(name, seed)
       words = [f'--config=ablations:{name},{args.base}', f'--workdir={folder}']
+      keys = ['seed', *args.overrides]
       if config.weights.generator:
-        words += [
-          '--config.phase1.steps=0',
-          f'--config.weights.generator={config.weights.generator}',
-        ]
-      words += [f'--config.seed={seed}']
-      words += [f'--config.{key}={_value(config, key)}' for key in args.overrides]
+        keys = ['phase1.steps', 'weights.generator', *keys]
       if args.synth is not None:
-        words += [
-          f'--config.{key}={",".join(value)}'
-          for key, value in (
-            ('phase1.data.datasets', config.phase1.data.datasets),
-            ('phase2.data.datasets', config.phase2.data.datasets),
-            ('watch.datasets', config.watch.datasets),
-          )
-        ]
+        keys += ['phase1.data.datasets', 'phase2.data.datasets', 'watch.datasets']
+      # The values of this row, not of the command line: what the row changes goes before.
+      for key in dict.fromkeys(keys):
+        value = functools.reduce(getattr, key.split('.'), config)
+        words.append(f'--config.{key}={text_of(value)}')
       lines.append(f'{args.commands} {shlex.join(words)}')
   return lines

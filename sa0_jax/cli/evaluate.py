@@ -114,7 +114,6 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     type=pathlib.Path,
     help='outputs of face networks run elsewhere, for CSIM, AED, APD and AKD',
   )
-
   parser.add_argument(
     '--track',
     action='store_true',

@@ -32,7 +32,6 @@ from sa0_jax.evaluate.faces import ClipFaces, FaceNetworks, Seen, face_points
 from sa0_jax.evaluate.models import Model, Prepared, file_digest
 from sa0_jax.evaluate.pictures import comparison_row, grid
 from sa0_jax.evaluate.scoring import Scorer, make_shot, pixel_metrics
-from sa0_jax.evaluate.tracked import ClipTracks
 from sa0_jax.losses.lpips import Lpips
 from sa0_jax.losses.photometric import composite
 from sa0_jax.refine.preview import to_bytes
@@ -238,8 +237,11 @@ def _clip(
   pictures = []
   codes = dataclasses.replace(task.driver.codes, shape=np.asarray(prepared.shape, np.float32))
   driver = dataclasses.replace(task.driver, codes=codes)
-  watch = None if work.faces is None else _Faces(work.faces, task, prepared, driver, config)
-  tracks = _tracks(task, prepared, config) if work.track else None
+  watches: list[_Faces | tracked.ClipTracks] = []
+  if work.faces is not None:
+    watches.append(_Faces(work.faces, task, prepared, driver, config))
+  if work.track:
+    watches.append(_tracks(task, prepared, config))
   for begin in range(0, len(task.targets), scorer.batch):
     positions = task.targets[begin : begin + scorer.batch]
     selected = driver.select(positions)
@@ -254,14 +256,11 @@ def _clip(
         pictures.append(comparison_row(source, *pair, compared=config.protocol != 'cross'))
       values = {name: float(scores[at]) for name, scores in scored.scores.items()}
       row = {'frame': position, 'id': int(task.driver.ids[position]), **values}
-      if watch is not None:
-        watch.add(begin + at, row, pair)
-      if tracks is not None:
-        tracks.add(row, *pair)
+      for watch in watches:
+        watch.add(row, *pair)
       yield row
-  for faces in (watch, tracks):
-    if faces is not None:
-      faces.finish()
+  for watch in watches:
+    watch.finish()
   place = out / 'pictures'
   place.mkdir(parents=True, exist_ok=True)
   image_files.write(place / f'{task.name}.png', grid(pictures))
@@ -278,39 +277,39 @@ class _Faces:
     driver: Capture,
     config: EvaluateConfig,
   ):
-    self._positions = task.targets
     # The rendered person's mesh and the filmed one's differ where somebody else drives.
-    self._points = [
+    points = [
       face_points(prepared.head, capture.select(task.targets), config.resolution)
       for capture in (driver, task.driver)
     ]
+    self._coming = zip(task.targets, *points, strict=True)
     source = None
     if config.protocol == 'cross':  # who is rendered, not who drives; an avatar has no sources
       first = (*task.sources, 0)[0]
-      [points] = face_points(prepared.head, task.identity.select([first]), config.resolution)
-      source = Seen(_picture(task.identity, first, config), points, f'source frame {first}')
+      [there] = face_points(prepared.head, task.identity.select([first]), config.resolution)
+      source = Seen(_picture(task.identity, first, config), there, f'source frame {first}')
     self._measured = ClipFaces(networks, task.name, source)
 
-  def add(self, at: int, row: dict[str, Any], pair: tuple[np.ndarray, np.ndarray]) -> None:
-    """One frame, rendered and filmed."""
-    kinds = ('rendered', 'reference')
-    seen = [
-      Seen(picture, points[at], f'{kind} frame {self._positions[at]}')
-      for picture, points, kind in zip(pair, self._points, kinds, strict=True)
-    ]
-    self._measured.add(row, *seen)
+  def add(self, row: dict[str, Any], rendered: np.ndarray, filmed: np.ndarray) -> None:
+    """The next frame, rendered and filmed."""
+    position, here, there = next(self._coming)
+    self._measured.add(
+      row,
+      Seen(rendered, here, f'rendered frame {position}'),
+      Seen(filmed, there, f'reference frame {position}'),
+    )
 
   def finish(self) -> None:
     """After the last frame."""
     self._measured.finish()
 
 
-def _tracks(task: Task, prepared: Prepared, config: EvaluateConfig) -> ClipTracks:
+def _tracks(task: Task, prepared: Prepared, config: EvaluateConfig) -> tracked.ClipTracks:
   """Tracks of one clip's frames."""
   size = (config.resolution, config.resolution)
   camera = task.driver.frame_camera(np.asarray(task.targets)).resized(*size)
   shapes = (np.asarray(shape) for shape in (prepared.shape, task.driver.codes.shape))
-  return ClipTracks(prepared.head, camera, *shapes)
+  return tracked.ClipTracks(prepared.head, camera, *shapes)
 
 
 def _save_frame(out: Path, kind: str, name: str, position: int, picture: np.ndarray) -> None:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 from sa0_kernels import Camera
-from scipy.spatial.transform import Rotation
 
+from sa0_jax.capture.capture import head_rotations
 from sa0_jax.capture.track import observations
 from sa0_jax.capture.track.environment import PACKAGE
 from sa0_jax.capture.track.landmark_fit import (
@@ -143,7 +143,8 @@ class ClipTracks:
     expressions = [np.asarray(fit.codes.expression)[:, seen] for fit in fits]
     columns = {
       'flame_expression_l1': faces.flame_expression_l1(*expressions),
-      'flame_pose_l1': faces.flame_pose_l1(*map(_rotations, fits)),
+      # The camera's axes are the world's.
+      'flame_pose_l1': faces.flame_pose_l1(*(head_rotations(f.codes).as_matrix() for f in fits)),
     }
     rendered, filmed = self._sides
     if np.array_equal(rendered.shape, filmed.shape):
@@ -165,11 +166,3 @@ def _as_seen_by(
   centred = (landmarks[..., :2] - intrinsics[:, None, 2:]) * scale + 0.5 * np.array(size)
   depth = landmarks[..., 2:] * scale[..., :1]
   return np.concatenate([centred, depth], axis=-1).astype(np.float32)
-
-
-def _rotations(fit: FitParameters) -> Float[np.ndarray, 't 3 3']:
-  """How the head stands before the camera, neck included; the camera's axes are the world's."""
-  root, neck = (
-    Rotation.from_rotvec(np.asarray(x, np.float64)) for x in (fit.codes.rotation, fit.codes.neck)
-  )
-  return (root * neck).as_matrix()

@@ -311,7 +311,7 @@ class Generator(nnx.Module):
         own = both
       else:
         # Of the colours alone: the network learns by itself what it makes of folded skin.
-        hidden = None if rig.lids is None else _folded(flat, rig.lids)
+        hidden = None if rig.lids is None else folded_away(rig.lids, flat.vertices)
         own = self._warp(SourceMaps(colors[..., :0], colors), flat, uv, sources.mask, hidden)
     cls = seen.cls.reshape(batch, count, -1)
     channels = [both.features, both.rgb]
@@ -428,11 +428,6 @@ def _within(flat: Sources, mattes: UInt8[Array, 'k h w'], uv: UVArrays) -> Float
 
   inside = jax.vmap(one)(flat.vertices, flat.camera, mattes)
   return uv.layout.to_image(jax.lax.stop_gradient(inside).astype(jnp.float32))[..., 0]
-
-
-def _folded(flat: Sources, lids: Lids) -> Bool[Array, 'k n']:
-  """Which texels each source has folded away."""
-  return jax.vmap(functools.partial(folded_away, lids))(flat.vertices)
 
 
 def _on_shell(

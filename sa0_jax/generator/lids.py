@@ -64,13 +64,14 @@ class Lids:
       )
 
 
-def folded_away(lids: Lids, vertices: Float[Array, 'v 3']) -> Bool[Array, ' n']:
+def folded_away(lids: Lids, vertices: Float[Array, '*batch v 3']) -> Bool[Array, '*batch n']:
   """Which texels are of the lid of an open eye; no gradients.
 
   Args:
     lids: of the texels.
-    vertices: posed mesh, metres.
+    vertices: posed meshes, metres.
   """
-  margins = jax.lax.stop_gradient(vertices[lids.upper] - vertices[lids.lower])
+  margins = vertices[..., lids.upper, :] - vertices[..., lids.lower, :]
+  margins = jax.lax.stop_gradient(margins)
   is_open = jnp.sum(margins**2, axis=-1) > (_OPEN * lids.opening) ** 2
-  return jnp.append(is_open, False)[lids.eye]
+  return jnp.take(is_open, lids.eye, axis=-1, mode='fill', fill_value=False)

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sa0_kernels import Camera
 
 from sa0_jax.avatar.avatar import Avatar
 from sa0_jax.capture.capture import Capture, MemoryImages
 from sa0_jax.head.model import HeadCodes, HeadModel
 from sa0_jax.head.registry import load_head
+from sa0_jax.mesh_render import portrait_camera
 
 
 def reconstruct(
@@ -79,15 +79,13 @@ def compile_ahead(
 def _blank(head: HeadModel, size: int, count: int) -> Capture:
   """White frames of a neutral head, all of them matte."""
   codes = jax.tree.map(np.asarray, HeadCodes.neutral(head, (count,)))
-  front = np.diag([1.0, -1.0, -1.0, 1.0]).astype(np.float32)
-  front[2, 3] = 1.0
-  intrinsics = np.array([2 * size, 2 * size, size / 2, size / 2], np.float32)
+  camera = portrait_camera(head.v_template, yaw=0.0, pitch=0.0, size=size)
   return Capture(
     'blank',
     head.name,
     head.fingerprint,
     dataclasses.replace(codes, shape=codes.shape[0]),
-    Camera(np.stack([front] * count), np.stack([intrinsics] * count), size, size),
+    jax.tree.map(lambda leaf: np.stack([leaf] * count), camera),
     MemoryImages(
       np.full((count, size, size, 3), 255, np.uint8), np.full((count, size, size), 255, np.uint8)
     ),
