@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
   phase1.steps = phase1.optimizer.decay_steps = 1300
   phase1.optimizer.rate = 2e-3
   phase2.steps = 450
-  phase2.optimizer.rate = 3e-4
+  phase2.optimizer.rate = 2e-4
   phase2.optimizer.warmup_steps = 50
   phase2.optimizer.decay_steps = 400
   config.checkpoints.every = 200

@@ -26,6 +26,7 @@ _NEGATIVE_SLOPE = 0.2  # of leaky ReLUs, as in StyleGAN2
 # Colours are kept so far from black and white: beyond, a logit is too far out to be corrected.
 _COLOR_MARGIN = 0.02
 _GROWN = 0.3  # logarithm of how much larger or smaller than their texels held Gaussians may be
+_TURNED = 0.2  # how far their quaternions may be from no rotation, in each of the four numbers
 
 
 def optical_axis(camera: Camera) -> Float[Array, '*batch 3']:
@@ -245,10 +246,12 @@ def to_bound_gaussians(
     decoded: from `Decoder`, residual included where there is one.
     rest: what zeros mean, from `rest_gaussians`.
     position_bound: local positions stay within ± this, triangle units.
-    hold: keep Gaussians within their own size of where they rest, and near that size. Where texels
-      were coarser in training Gaussians may go as far as then, or an outline that was learned is
-      not met; and they are larger than these texels ask for by the root of it, or what was learned
-      about neighbours that overlap more would open gaps.
+    hold: keep Gaussians within their own size of where they rest, near that size, and turned by
+      less than 29 degrees about each axis: nothing else asks discs to lie on the surface, and those
+      that stand on edge are a rough start for refinement. Where texels were coarser in training
+      Gaussians may go as far as then, or an outline that was learned is not met; and they are
+      larger than these texels ask for by the root of it, or what was learned about neighbours that
+      overlap more would open gaps.
 
   Raises:
     ValueError: the bound is not positive.
@@ -257,17 +260,18 @@ def to_bound_gaussians(
     raise ValueError(f'to_bound_gaussians: position_bound must be positive, got {position_bound}')
   identity = jnp.asarray([1.0, 0.0, 0.0, 0.0], decoded.rotation.dtype)
   opacity = jnp.asarray(INITIAL_OPACITY, decoded.opacity_logit.dtype)
-  rotation = identity + decoded.rotation
-  if rest.rotation is not None:
-    rotation = quaternion_multiply(rest.rotation, rotation)
-  moved, grown = decoded.position, decoded.log_scale
+  turned, moved, grown = decoded.rotation, decoded.position, decoded.log_scale
   if hold:
+    turned = _TURNED * jnp.tanh(turned / _TURNED)
     size = jnp.exp(jnp.max(rest.log_scale, axis=-1, keepdims=True))
     grown = soft_bound_position(grown, _GROWN)
     if rest.coarser is not None:
       size = size * rest.coarser[..., None]
       grown = grown + 0.5 * jnp.log(rest.coarser[..., None])
     moved = soft_bound_position(moved / size, 1.0) * size
+  rotation = identity + turned
+  if rest.rotation is not None:
+    rotation = quaternion_multiply(rest.rotation, rotation)
   return BoundGaussians(
     position=soft_bound_position(rest.position + moved, position_bound),
     rotation=rotation,

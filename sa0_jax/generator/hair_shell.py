@@ -38,6 +38,7 @@ _OUT, _DOWN = 0.015, 0.03  # metres from where a matte ends to where it is of sh
 _FALLS = 0.4  # of the way inside the outline that such hair does not follow down from ear to neck
 _SIDEWAYS = 0.7  # of the upward and backward parts of directions that hair beside the neck lacks
 _SIDEWAYS_OVER = 0.02  # metres of height over which it begins to
+_BEHIND = 0.5  # of the thickness of hair beside a neck, by which there is more of it behind
 _SMOOTH = 0.004  # metres over which the field smooths out what is measured everywhere
 _LEAST_ANGLE = 0.05  # of a triangle's corner as far as stiffness goes: slivers are too stiff
 
@@ -52,6 +53,8 @@ class HairShell:
     faces: [f, 3] its triangles.
     harmonics: [v, r] lowest vibrations of the mesh outside the face; zero on the face.
     stiffness: [r] their eigenvalues.
+    behind: [v] how many times their sum thickness is: hair goes on thicker behind a neck than it is
+      beside it.
     direction: [v, 3] in which hair stands off, in the frame of one of the vertex's triangles.
     triangle: [v] that triangle.
     corner: [q, 3] vertices of the triangles in which places that are measured lie.
@@ -66,6 +69,7 @@ class HairShell:
   faces: Int[Array, 'f 3']
   harmonics: Float[Array, 'v r']
   stiffness: Float[Array, ' r']
+  behind: Float[Array, ' v']
   direction: Float[Array, 'v 3']
   triangle: Int[Array, ' v']
   corner: Int[Array, 'q 3']
@@ -83,6 +87,9 @@ class HairShell:
     heights = template[hair.face_vertices(head), 1]
     middle = np.median(heights)
     beside_neck = np.clip((middle - template[:, 1]) / _SIDEWAYS_OVER, 0.0, 1.0)
+    # A neck is slimmer than the head from which hair hangs straight down behind it. What views show
+    # there is met all the same; it is what they do not show that follows.
+    behind = 1.0 + _BEHIND * beside_neck * np.sqrt(np.maximum(-outward[:, 2], 0.0))
     outward *= 1.0 - beside_neck[:, None] * [0.0, _SIDEWAYS, _SIDEWAYS]
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
     low = template[:, 1] < 0.5 * (heights.min() + middle)
@@ -102,6 +109,7 @@ class HairShell:
         faces=jnp.asarray(head.faces),
         harmonics=jnp.asarray(harmonics, jnp.float32),
         stiffness=jnp.asarray(stiffness, jnp.float32),
+        behind=jnp.asarray(behind, jnp.float32),
         direction=jnp.asarray(np.einsum('vji,vj->vi', rotation, outward), jnp.float32),
         triangle=jnp.asarray(triangle),
         corner=jnp.asarray(corner, jnp.int32),
@@ -196,14 +204,15 @@ def measure(
   vertices, camera = jax.lax.stop_gradient((vertices, camera))
   thickness, weight = jax.vmap(lambda *one: _outline(shell, *one))(vertices, camera, matte)
   weight = shell.area / _SMOOTH**2 * jnp.where(mask[:, None], weight, 0.0)
-  at_places = _at_places(shell, shell.harmonics)
+  basis = shell.harmonics * shell.behind[:, None]
+  at_places = _at_places(shell, basis)
   total, pull = jnp.sum(weight, axis=0), jnp.sum(weight * thickness, axis=0)
   exact = jax.lax.Precision.HIGHEST
   normal = jnp.matmul((at_places * total[:, None]).T, at_places, precision=exact)
   normal = normal + jnp.diag(shell.stiffness)
   target = jnp.matmul(at_places.T, pull, precision=exact)
   share = jax.scipy.linalg.solve(normal, target, assume_a='pos')
-  field = jnp.matmul(shell.harmonics, share, precision=exact)
+  field = jnp.matmul(basis, share, precision=exact)
   return jnp.clip(field, 0.0, hair.MAX_THICKNESS)
 
 

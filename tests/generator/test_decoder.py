@@ -24,6 +24,7 @@ from sa0_jax.generator.decoder import (
   view_encoding,
 )
 from sa0_jax.generator.uv_warp import UVArrays, texel_points
+from sa0_jax.geometry.rotations import quaternion_multiply
 from sa0_jax.head.lbs import pose_head
 from sa0_jax.head.model import HeadCodes
 from sa0_jax.head.procedural import load_procedural_head
@@ -278,6 +279,27 @@ def test_held_gaussians_of_finer_avatars_go_as_far_as_in_training_and_close_gaps
   free, same = (to_bound_gaussians(decoded, base) for base in (rest, finer))
   np.testing.assert_array_equal(free.log_scale, same.log_scale)
   np.testing.assert_array_equal(free.position, same.position)
+
+
+def test_held_gaussians_lie_on_their_surface():
+  """However far a network turns them, with and without a rotation of their rest."""
+  head, _, _ = untrained()
+  layout = UVLayout.from_head(head, 16)
+  rest = rest_gaussians(head, layout)
+  network = decoder(dataclasses.replace(SMALL, colors_from_rgb=False))
+  decoded = network(values(layout.n, 6), view_encoding(directions()))
+  far = decoded._replace(rotation=1e4 * jnp.sign(decoded.rotation))
+  turned = to_bound_gaussians(far, rest, hold=True).rotation
+  np.testing.assert_allclose(jnp.abs(turned[..., 0] - 1.0), 0.2, rtol=1e-5)
+  np.testing.assert_allclose(jnp.abs(turned[..., 1:]), 0.2, rtol=1e-5)
+  about_one = 2.0 * np.degrees(np.arctan2(0.2, 0.8))
+  assert 28.0 < about_one < 29.0
+  small = decoded._replace(rotation=jnp.full_like(decoded.rotation, 1e-3))
+  near = to_bound_gaussians(small, rest, hold=True).rotation
+  np.testing.assert_allclose(near[..., 1:], 1e-3, rtol=1e-4)
+  about = jnp.broadcast_to(jnp.asarray([0.6, 0.8, 0.0, 0.0]), (layout.n, 4))
+  again = to_bound_gaussians(small, rest._replace(rotation=about), hold=True).rotation
+  np.testing.assert_allclose(again, quaternion_multiply(about, near), atol=1e-6)
 
 
 def test_rest_gaussians_may_be_made_inside_traced_code():

@@ -165,6 +165,34 @@ def test_hair_that_hangs_beside_the_neck_is_found_from_the_front():
   assert abs(np.median(found[sides]) - 0.035) < 0.01
 
 
+def test_hair_beside_a_neck_is_thicker_behind_unless_a_view_shows_that():
+  head = load_head()
+  true = np.maximum(true_thickness(), 0.03 * beside_the_neck()).astype(np.float32)
+  outward = directions_at_rest()
+  sides = (beside_the_neck() > 0.99) & (np.abs(outward[:, 0]) > 0.9)
+  # Its middle, which a profile shows.
+  behind = (beside_the_neck() > 0.99) & (outward[:, 2] < -0.9)
+  assert min(sides.sum(), behind.sum()) > 10
+  assert np.ptp(true[sides | behind]) < 1e-4
+  guessed = measured_from_one(*frontal(true))
+  assert 1.0 < np.median(guessed[behind]) / np.median(guessed[sides]) < 1.5
+  mesh = np.asarray(raised(shell(), jnp.asarray(head.v_template), jnp.asarray(true)))
+  views = [
+    mesh_render.portrait_camera(head.v_template, yaw=yaw, pitch=0.0, size=SIZE)
+    for yaw in (0.0, np.pi / 2, -np.pi / 2)
+  ]
+  mattes = np.stack(
+    [mesh_render.rasterize_mesh(mesh, head.faces, view).face >= 0 for view in views]
+  )
+  camera = jax.tree.map(lambda *leaves: np.stack(leaves), *views)
+  vertices = jnp.broadcast_to(head.v_template, (3, *head.v_template.shape))
+  seen = np.asarray(
+    measure_hair(shell(), vertices, camera, mattes.astype(np.float32), jnp.ones(3, bool))
+  )
+  assert abs(np.median(seen[behind]) - 0.03) < abs(np.median(guessed[behind]) - 0.03)
+  assert abs(np.median(seen[behind]) - 0.03) < 0.005
+
+
 def curtain(thickness: float) -> np.ndarray:
   """The matte of a bald head seen from the front, and of hair down from its widest place."""
   _, matte = frontal(np.zeros_like(true_thickness()))
