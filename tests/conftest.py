@@ -1,6 +1,5 @@
 """Fixtures of the whole suite."""
 
-import gc
 import os
 import pathlib
 import tempfile
@@ -16,8 +15,6 @@ machine_code.share()
 jax.config.update('jax_disable_most_optimizations', True)
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
-# Tracing makes many objects that live long; looking through them every 700 takes 6% of the suite.
-gc.set_threshold(50_000)
 # Tile sizes that the user of this machine has tuned are not what is tested.
 os.environ['SA0_TUNING'] = os.path.join(tempfile.gettempdir(), 'sa0-nothing-tuned', 'tuning.json')
 
