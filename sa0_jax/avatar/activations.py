@@ -14,11 +14,9 @@ LOG_SCALE_LIMITS = (-7.5, 3.0)
 POSITION_BOUND = 30.0  # triangle units; hair stands 20 and more off the scalp
 
 
-def soft_bound_position(
-  position: Float[Array, '*batch 3'], bound: float = POSITION_BOUND
-) -> Float[Array, '*batch 3']:
-  """Keeps local positions inside ±bound, with slope 1 at the surface (feed-forward stage)."""
-  return bound * jnp.tanh(position / bound)
+def soft_bound(values: Float[Array, '*shape'], bound: float) -> Float[Array, '*shape']:
+  """Keeps what a network says inside ±bound, with slope 1 at 0 (feed-forward stage)."""
+  return bound * jnp.tanh(values / bound)
 
 
 def activate_rotation(rotation: Float[Array, '*batch 4']) -> Float[Array, '*batch 4']:

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 from sa0_kernels import Camera
 
-from sa0_jax.avatar.activations import POSITION_BOUND, logit, soft_bound_position
+from sa0_jax.avatar.activations import POSITION_BOUND, logit, soft_bound
 from sa0_jax.avatar.gaussians import BoundGaussians
 from sa0_jax.capture.initialize import INITIAL_OPACITY, shell_gaussians
 from sa0_jax.generator.initializers import normal
@@ -262,18 +262,18 @@ def to_bound_gaussians(
   opacity = jnp.asarray(INITIAL_OPACITY, decoded.opacity_logit.dtype)
   turned, moved, grown = decoded.rotation, decoded.position, decoded.log_scale
   if hold:
-    turned = _TURNED * jnp.tanh(turned / _TURNED)
+    turned = soft_bound(turned, _TURNED)
     size = jnp.exp(jnp.max(rest.log_scale, axis=-1, keepdims=True))
-    grown = soft_bound_position(grown, _GROWN)
+    grown = soft_bound(grown, _GROWN)
     if rest.coarser is not None:
       size = size * rest.coarser[..., None]
       grown = grown + 0.5 * jnp.log(rest.coarser[..., None])
-    moved = soft_bound_position(moved / size, 1.0) * size
+    moved = soft_bound(moved / size, 1.0) * size
   rotation = identity + turned
   if rest.rotation is not None:
     rotation = quaternion_multiply(rest.rotation, rotation)
   return BoundGaussians(
-    position=soft_bound_position(rest.position + moved, position_bound),
+    position=soft_bound(rest.position + moved, position_bound),
     rotation=rotation,
     log_scale=rest.log_scale + grown,
     opacity_logit=logit(opacity) + decoded.opacity_logit,

@@ -56,7 +56,7 @@ def test_rotations_are_of_unit_length_whatever_comes():
 
 def test_soft_bound_has_slope_one_at_the_surface():
   position = jnp.asarray([[0.0, 1e3, -1e3]])
-  bounded = np.asarray(activations.soft_bound_position(position, 30.0))
+  bounded = np.asarray(activations.soft_bound(position, 30.0))
   np.testing.assert_allclose(bounded, [[0.0, 30.0, -30.0]])
-  slope = gradient(lambda x: activations.soft_bound_position(x, 30.0), position)
+  slope = gradient(lambda x: activations.soft_bound(x, 30.0), position)
   np.testing.assert_allclose(slope, [[1.0, 0.0, 0.0]], atol=1e-6)

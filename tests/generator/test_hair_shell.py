@@ -37,11 +37,15 @@ def true_thickness() -> np.ndarray:
 @functools.cache
 def filmed(hair: bool) -> tuple[Camera, np.ndarray]:
   """Cameras around the head, and its mattes with or without hair."""
+  return seen_from(YAWS, true_thickness() if hair else np.zeros_like(true_thickness()))
+
+
+def seen_from(yaws: tuple[float, ...], thickness: np.ndarray) -> tuple[Camera, np.ndarray]:
+  """Cameras at these angles from the front of a head with some hair, and the mattes they see."""
   head = load_head()
-  thickness = true_thickness() if hair else np.zeros_like(true_thickness())
   mesh = np.asarray(raised(shell(), jnp.asarray(head.v_template), jnp.asarray(thickness)))
   views = [
-    mesh_render.portrait_camera(head.v_template, yaw=yaw, pitch=0.0, size=SIZE) for yaw in YAWS
+    mesh_render.portrait_camera(head.v_template, yaw=yaw, pitch=0.0, size=SIZE) for yaw in yaws
   ]
   mattes = [mesh_render.rasterize_mesh(mesh, head.faces, view).face >= 0 for view in views]
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *views)
@@ -49,8 +53,11 @@ def filmed(hair: bool) -> tuple[Camera, np.ndarray]:
 
 
 def measured(hair: bool, mask=(True, True, True, True)) -> np.ndarray:
-  camera, mattes = filmed(hair)
-  vertices = jnp.broadcast_to(load_head().v_template, (len(YAWS), *load_head().v_template.shape))
+  return measured_in(*filmed(hair), mask)
+
+
+def measured_in(camera: Camera, mattes: np.ndarray, mask: tuple[bool, ...]) -> np.ndarray:
+  vertices = jnp.broadcast_to(load_head().v_template, (len(mask), *load_head().v_template.shape))
   return np.asarray(measure_hair(shell(), vertices, camera, mattes, jnp.asarray(mask)))
 
 
@@ -123,16 +130,12 @@ def test_a_larger_head_wears_the_same_hair_in_metres():
 
 def frontal(thickness: np.ndarray) -> tuple[Camera, np.ndarray]:
   """A camera in front of the head with some hair, and the matte it sees."""
-  head = load_head()
-  mesh = np.asarray(raised(shell(), jnp.asarray(head.v_template), jnp.asarray(thickness)))
-  view = mesh_render.portrait_camera(head.v_template, yaw=0.0, pitch=0.0, size=SIZE)
-  matte = mesh_render.rasterize_mesh(mesh, head.faces, view).face >= 0
-  return jax.tree.map(lambda leaf: np.asarray(leaf)[None], view), matte.astype(np.float32)
+  camera, (matte,) = seen_from((0.0,), thickness)
+  return camera, matte
 
 
 def measured_from_one(camera: Camera, matte: np.ndarray) -> np.ndarray:
-  vertices = jnp.asarray(load_head().v_template)[None]
-  return np.asarray(measure_hair(shell(), vertices, camera, matte[None], jnp.ones(1, bool)))
+  return measured_in(camera, matte[None], (True,))
 
 
 def beside_the_neck() -> np.ndarray:
@@ -166,7 +169,6 @@ def test_hair_that_hangs_beside_the_neck_is_found_from_the_front():
 
 
 def test_hair_beside_a_neck_is_thicker_behind_unless_a_view_shows_that():
-  head = load_head()
   true = np.maximum(true_thickness(), 0.03 * beside_the_neck()).astype(np.float32)
   outward = directions_at_rest()
   sides = (beside_the_neck() > 0.99) & (np.abs(outward[:, 0]) > 0.9)
@@ -176,19 +178,8 @@ def test_hair_beside_a_neck_is_thicker_behind_unless_a_view_shows_that():
   assert np.ptp(true[sides | behind]) < 1e-4
   guessed = measured_from_one(*frontal(true))
   assert 1.0 < np.median(guessed[behind]) / np.median(guessed[sides]) < 1.5
-  mesh = np.asarray(raised(shell(), jnp.asarray(head.v_template), jnp.asarray(true)))
-  views = [
-    mesh_render.portrait_camera(head.v_template, yaw=yaw, pitch=0.0, size=SIZE)
-    for yaw in (0.0, np.pi / 2, -np.pi / 2)
-  ]
-  mattes = np.stack(
-    [mesh_render.rasterize_mesh(mesh, head.faces, view).face >= 0 for view in views]
-  )
-  camera = jax.tree.map(lambda *leaves: np.stack(leaves), *views)
-  vertices = jnp.broadcast_to(head.v_template, (3, *head.v_template.shape))
-  seen = np.asarray(
-    measure_hair(shell(), vertices, camera, mattes.astype(np.float32), jnp.ones(3, bool))
-  )
+  sideways = seen_from((0.0, np.pi / 2, -np.pi / 2), true)
+  seen = measured_in(*sideways, (True, True, True))
   assert abs(np.median(seen[behind]) - 0.03) < abs(np.median(guessed[behind]) - 0.03)
   assert abs(np.median(seen[behind]) - 0.03) < 0.005
 
